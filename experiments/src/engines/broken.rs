@@ -1,0 +1,146 @@
+//! A deliberately broken engine: it acknowledges every update and loses some.
+//!
+//! Measurement must be safe against it: whatever it scores, its figures are to come out as invalid. It is `sharded`
+//! with two defects. Of the puts, one in [`LOSS_PERIOD`] is acknowledged and not made. An increment reads, lets
+//! others run, and writes without looking again, and one in the same number is not made either, so
+//! that a run on one thread is caught as well.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use unlatched::RunId;
+
+use super::baseline::BaselineSpace;
+use super::bytes::{ByteEngine, Visitor};
+use super::sharded::{Sharded, ShardedSession};
+use super::{Engine, EngineError, Layer, Operation, Session};
+use crate::workload::KeySet;
+
+/// One update in so many is lost.
+pub const LOSS_PERIOD: u64 = 100;
+
+/// [`Sharded`] with lost updates.
+#[derive(Debug)]
+pub struct Broken {
+    inner: Sharded,
+    updates: AtomicU64,
+}
+
+impl Broken {
+    fn loses_this_one(&self) -> bool {
+        // ORDERING: Relaxed, only the count matters.
+        self.updates.fetch_add(1, Ordering::Relaxed) % LOSS_PERIOD == LOSS_PERIOD - 1
+    }
+}
+
+impl Engine for Broken {
+    const NAME: &'static str = "broken";
+
+    type Space = BaselineSpace;
+
+    type Session<'a> = BrokenSession<'a>;
+
+    fn open() -> Result<Self, EngineError> {
+        Ok(Self {
+            inner: Sharded::open()?,
+            updates: AtomicU64::new(0),
+        })
+    }
+
+    fn space(&self, run: RunId, keys: Arc<KeySet>) -> BaselineSpace {
+        self.inner.space(run, keys)
+    }
+
+    fn session<'a>(&'a self, space: &'a BaselineSpace) -> Result<BrokenSession<'a>, EngineError> {
+        Ok(BrokenSession {
+            engine: self,
+            inner: self.inner.session(space)?,
+        })
+    }
+
+    fn supports(_: Operation) -> bool {
+        true
+    }
+}
+
+/// One thread's use of [`Broken`].
+#[derive(Debug)]
+pub struct BrokenSession<'a> {
+    engine: &'a Broken,
+    inner: ShardedSession<'a>,
+}
+
+impl BrokenSession<'_> {
+    fn put(&mut self, key: usize, value: u64) -> Result<(), EngineError> {
+        if self.engine.loses_this_one() {
+            Ok(())
+        } else {
+            self.inner.facade_put(key, value)
+        }
+    }
+}
+
+impl Session for BrokenSession<'_> {
+    fn storage_put(&mut self, key: usize, value: u64) -> Result<(), EngineError> {
+        self.put(key, value)
+    }
+
+    fn storage_get(&mut self, key: usize) -> Result<Option<u64>, EngineError> {
+        self.inner.storage_get(key)
+    }
+
+    fn engine_put(&mut self, key: usize, value: u64) -> Result<(), EngineError> {
+        self.put(key, value)
+    }
+
+    fn engine_get(&mut self, key: usize) -> Result<Option<u64>, EngineError> {
+        self.inner.engine_get(key)
+    }
+
+    fn facade_put(&mut self, key: usize, value: u64) -> Result<(), EngineError> {
+        self.put(key, value)
+    }
+
+    fn facade_get(&mut self, key: usize) -> Result<Option<u64>, EngineError> {
+        self.inner.facade_get(key)
+    }
+
+    fn transaction_put(&mut self, key: usize, value: u64) -> Result<(), EngineError> {
+        self.put(key, value)
+    }
+
+    fn increment(&mut self, key: usize) -> Result<u64, EngineError> {
+        let number = self.inner.facade_get(key)?.unwrap_or(0);
+        std::thread::yield_now();
+        self.put(key, number.wrapping_add(1))?;
+        Ok(0)
+    }
+
+    fn snapshot(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// Loads soundly: only what is measured is to be lost.
+    fn load(&mut self, layer: Layer, key: usize, value: u64) -> Result<(), EngineError> {
+        self.inner.load(layer, key, value)
+    }
+}
+
+impl ByteEngine for Broken {
+    fn put_bytes(&self, run: &RunId, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
+        if self.loses_this_one() {
+            Ok(())
+        } else {
+            self.inner.put_bytes(run, key, value)
+        }
+    }
+
+    fn get_bytes(&self, run: &RunId, key: &[u8], buffer: &mut Vec<u8>) -> Result<bool, EngineError> {
+        self.inner.get_bytes(run, key, buffer)
+    }
+
+    fn visit(&self, run: &RunId, each: &mut Visitor<'_>) -> Result<(), EngineError> {
+        self.inner.visit(run, each)
+    }
+}

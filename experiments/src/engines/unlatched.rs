@@ -1,0 +1,233 @@
+//! The engine itself, layer by layer.
+//!
+//! | layer | store | records |
+//! |---|---|---|
+//! | storage | a [`DefaultStore`] of its own | raw bytes under premade encoded keys |
+//! | engine | a [`Database`] of its own | raw bytes |
+//! | facade, transaction, snapshot | a [`KVStore`] and its [`Database`] | [`Value::I64`] |
+//!
+//! Each layer has its own store, so that a store holds exactly the stated number of keys whatever else is measured
+//! in the same run.
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+use unlatched::internals::DefaultStore;
+use unlatched::{Database, KVStore, KVStoreExt as _, Key, RunId, TypeTag, Value};
+
+use super::{Engine, EngineError, Operation, Session};
+use crate::engines::bytes::{ByteEngine, Visitor};
+use crate::workload::KeySet;
+
+/// How often an increment is tried: far beyond any fair share of bad luck, so that reaching it is a defect.
+pub(crate) const MAX_ATTEMPTS: u64 = 1_000_000;
+
+/// Unlatched, in memory, with its default index, reclamation and clock.
+pub struct Unlatched {
+    store: DefaultStore,
+    direct: Database,
+    database: Arc<Database>,
+    facade: KVStore,
+}
+
+impl Unlatched {
+    /// Returns the database under the facade, for its statistics and for what the trait has no word for.
+    #[must_use]
+    pub fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    /// Returns the facade.
+    #[must_use]
+    pub fn kv_store(&self) -> &KVStore {
+        &self.facade
+    }
+
+    /// Returns the database of the engine layer.
+    #[must_use]
+    pub fn direct(&self) -> &Database {
+        &self.direct
+    }
+
+    /// Returns the bare store of the storage layer.
+    #[must_use]
+    pub fn store(&self) -> &DefaultStore {
+        &self.store
+    }
+}
+
+impl std::fmt::Debug for Unlatched {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unlatched").finish_non_exhaustive()
+    }
+}
+
+impl Engine for Unlatched {
+    const NAME: &'static str = "unlatched";
+
+    type Space = UnlatchedSpace;
+
+    type Session<'a> = UnlatchedSession<'a>;
+
+    fn open() -> Result<Self, EngineError> {
+        let database = Arc::new(Database::in_memory()?);
+        Ok(Self {
+            store: DefaultStore::new(),
+            direct: Database::in_memory()?,
+            facade: KVStore::new(Arc::clone(&database)),
+            database,
+        })
+    }
+
+    fn space(&self, run: RunId, keys: Arc<KeySet>) -> UnlatchedSpace {
+        let encoded = (0..keys.len())
+            .map(|index| Key::new(&run, TypeTag::Raw, keys.bytes(index)))
+            .collect();
+        UnlatchedSpace { run, keys, encoded }
+    }
+
+    fn session<'a>(&'a self, space: &'a UnlatchedSpace) -> Result<UnlatchedSession<'a>, EngineError> {
+        Ok(UnlatchedSession { engine: self, space })
+    }
+
+    fn supports(_: Operation) -> bool {
+        true
+    }
+}
+
+/// The keys of a run, as text for the facade and encoded for the bare store.
+#[derive(Debug)]
+pub struct UnlatchedSpace {
+    run: RunId,
+    keys: Arc<KeySet>,
+    encoded: Vec<Key>,
+}
+
+/// One thread's use of [`Unlatched`].
+#[derive(Debug)]
+pub struct UnlatchedSession<'a> {
+    engine: &'a Unlatched,
+    space: &'a UnlatchedSpace,
+}
+
+impl Session for UnlatchedSession<'_> {
+    #[inline]
+    fn storage_put(&mut self, key: usize, value: u64) -> Result<(), EngineError> {
+        self.engine.store.put(&self.space.encoded[key], &value.to_le_bytes());
+        Ok(())
+    }
+
+    #[inline]
+    fn storage_get(&mut self, key: usize) -> Result<Option<u64>, EngineError> {
+        self.engine
+            .store
+            .get_with(&self.space.encoded[key], |bytes, _| number(bytes))
+            .transpose()
+    }
+
+    #[inline]
+    fn engine_put(&mut self, key: usize, value: u64) -> Result<(), EngineError> {
+        self.engine
+            .direct
+            .put(self.space.run, self.space.keys.bytes(key), value.to_le_bytes())?;
+        Ok(())
+    }
+
+    #[inline]
+    fn engine_get(&mut self, key: usize) -> Result<Option<u64>, EngineError> {
+        let key = self.space.keys.bytes(key);
+        self.engine
+            .direct
+            .get_with(self.space.run, key, |bytes, _| number(bytes))?
+            .transpose()
+    }
+
+    #[inline]
+    fn facade_put(&mut self, key: usize, value: u64) -> Result<(), EngineError> {
+        Ok(self
+            .engine
+            .facade
+            .put(self.space.run, self.space.keys.text(key), Value::I64(value as i64))?)
+    }
+
+    #[inline]
+    fn facade_get(&mut self, key: usize) -> Result<Option<u64>, EngineError> {
+        let value = self.engine.facade.get(self.space.run, self.space.keys.text(key))?;
+        value.as_ref().map(number_in).transpose()
+    }
+
+    #[inline]
+    fn transaction_put(&mut self, key: usize, value: u64) -> Result<(), EngineError> {
+        let key = self.space.keys.text(key);
+        self.engine.database.transaction(self.space.run, |transaction| {
+            transaction.kv_put(key, Value::I64(value as i64))
+        })?;
+        Ok(())
+    }
+
+    fn increment(&mut self, key: usize) -> Result<u64, EngineError> {
+        let key = self.space.keys.text(key);
+        for conflicts in 0..MAX_ATTEMPTS {
+            let tried = self.engine.database.transaction(self.space.run, |transaction| {
+                let number = match transaction.kv_get(key)? {
+                    Some(Value::I64(number)) => number,
+                    _ => 0,
+                };
+                transaction.kv_put(key, Value::I64(number.wrapping_add(1)))
+            });
+            match tried {
+                Ok(()) => return Ok(conflicts),
+                Err(error) if error.is_retryable() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(EngineError::RetriesExhausted { attempts: MAX_ATTEMPTS })
+    }
+
+    #[inline]
+    fn snapshot(&mut self) -> Result<(), EngineError> {
+        drop(std::hint::black_box(self.engine.database.snapshot()?));
+        Ok(())
+    }
+}
+
+impl ByteEngine for Unlatched {
+    fn put_bytes(&self, run: &RunId, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
+        self.direct.put(run, key, value)?;
+        Ok(())
+    }
+
+    fn get_bytes(&self, run: &RunId, key: &[u8], buffer: &mut Vec<u8>) -> Result<bool, EngineError> {
+        Ok(self.direct.get_into(run, key, buffer)?.is_some())
+    }
+
+    fn visit(&self, run: &RunId, each: &mut Visitor<'_>) -> Result<(), EngineError> {
+        let snapshot = self.direct.snapshot()?;
+        for (key, value) in snapshot.prefix(run, b"") {
+            if each(&key, &value).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the number that the workload wrote as bytes.
+#[inline]
+fn number(bytes: &[u8]) -> Result<u64, EngineError> {
+    bytes
+        .try_into()
+        .map(u64::from_le_bytes)
+        .map_err(|_| EngineError::NotANumber {
+            found: "bytes of another length",
+        })
+}
+
+/// Reads the number that the workload wrote as a value.
+#[inline]
+pub(crate) fn number_in(value: &Value) -> Result<u64, EngineError> {
+    match value {
+        Value::I64(number) => Ok(*number as u64),
+        _ => Err(EngineError::NotANumber { found: "another kind" }),
+    }
+}

@@ -1,0 +1,428 @@
+//! The test bed: an engine that is open, loaded and ready to be measured slice by slice.
+//!
+//! A bed holds one engine with a number of runs, each with the same number of keys. A slice works on the first
+//! runs, one per thread ([`Sharing::Disjoint`]), or on the first key of the first run ([`Sharing::OneKey`]). So a run
+//! with one thread and a run with many meet the same store, and each thread's share of it is the same.
+//!
+//! After every slice the store is compared with what its threads say they wrote. What is found is part of the
+//! sample, and no figure can be drawn from a sample with a defect.
+
+#![forbid(unsafe_code)]
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use hdrhistogram::Histogram;
+
+use crate::allocations;
+use crate::engines::{Engine, EngineError, Layer, Operation, Session};
+use crate::gates::Effort;
+use crate::harness::clock::TickClock;
+use crate::harness::rounds::{Round, Side};
+use crate::harness::threads::{Outcome, Plan, Work, run};
+use crate::workload::drive::{Drive, DriveReport, Pace, TimedDrive};
+use crate::workload::random::{Random, split_mix};
+use crate::workload::verify::{self, Invalid};
+use crate::workload::{KeySet, Stream, run_id};
+
+/// A thread that did less than this share of the mean thread's work was starved.
+const STARVED_SHARE: f64 = 0.05;
+
+/// A thread that had its processor for less than this share of the window was disturbed by others.
+const DISTURBED_SHARE: f64 = 0.5;
+
+/// Keys of the private tables that keep idle processors busy, at most: making them takes time in every slice.
+const NEIGHBOUR_KEYS: usize = 100_000;
+
+/// The key of a run that everybody writes.
+const SHARED_KEY: usize = 0;
+
+/// What the threads of a slice have in common besides the engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sharing {
+    /// Nothing: each has a run of its own.
+    Disjoint,
+    /// The one key that they all write.
+    OneKey,
+}
+
+/// How operations are timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Timing {
+    /// The slice as a whole.
+    Together,
+    /// Each operation by itself, the next starting when the last ended.
+    Each,
+}
+
+/// One side of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Task {
+    /// Name of the engine.
+    pub engine: &'static str,
+    /// What is done.
+    pub operation: Operation,
+    /// By how many threads.
+    pub threads: usize,
+    /// What they share.
+    pub sharing: Sharing,
+    /// How they are timed.
+    pub timing: Timing,
+}
+
+impl Task {
+    /// One thread doing `operation` on its own run.
+    #[must_use]
+    pub fn alone(engine: &'static str, operation: Operation) -> Self {
+        Self {
+            engine,
+            operation,
+            threads: 1,
+            sharing: Sharing::Disjoint,
+            timing: Timing::Together,
+        }
+    }
+
+    /// The same with this many threads.
+    #[must_use]
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// The same on one shared key.
+    #[must_use]
+    pub fn on_one_key(mut self) -> Self {
+        self.sharing = Sharing::OneKey;
+        self
+    }
+
+    /// The same with every operation timed.
+    #[must_use]
+    pub fn timed_each(mut self) -> Self {
+        self.timing = Timing::Each;
+        self
+    }
+
+    fn name(&self) -> String {
+        let shared = if self.sharing == Sharing::OneKey {
+            ", one key"
+        } else {
+            ""
+        };
+        format!("{} {} {}t{shared}", self.engine, self.operation, self.threads)
+    }
+}
+
+/// Why a sample counts for nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Defect {
+    /// An update or a record was lost, an operation failed, or a thread starved.
+    Wrong(String),
+    /// The machine gave a thread too little of its processor.
+    Disturbed(String),
+}
+
+/// What one slice gave.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    /// Operations per second of all threads together.
+    pub rate: f64,
+    /// Mean time of an operation as a thread sees it, in nanoseconds.
+    pub mean_ns: f64,
+    /// Times of single operations, where they were timed.
+    pub latency: Option<Histogram<u64>>,
+    /// Whether every thread was bound to its processor.
+    pub pinned: bool,
+    /// Why it counts for nothing, if it does.
+    pub defect: Option<Defect>,
+}
+
+impl Sample {
+    /// Takes the figures of a slice, and its disturbance or starvation if there was any.
+    pub fn of<R>(outcome: &Outcome<R>) -> Self {
+        let share = outcome.lowest_processor_share();
+        let defect = if share < DISTURBED_SHARE {
+            Some(Defect::Disturbed(format!(
+                "a thread had its processor for {:.0} % of the time",
+                share * 100.0
+            )))
+        } else {
+            outcome
+                .starved(STARVED_SHARE)
+                .map(|thread| Defect::Wrong(format!("thread {thread} starved beside the others")))
+        };
+        Self {
+            rate: outcome.operations_per_second(),
+            mean_ns: outcome.mean_ns(),
+            latency: None,
+            pinned: outcome.all_pinned(),
+            defect,
+        }
+    }
+
+    fn failed(reason: &impl ToString) -> Self {
+        let defect = Some(Defect::Wrong(reason.to_string()));
+        Self {
+            rate: f64::NAN,
+            mean_ns: f64::NAN,
+            latency: None,
+            pinned: false,
+            defect,
+        }
+    }
+
+    fn mark_wrong(&mut self, reason: &impl ToString) {
+        self.defect = Some(Defect::Wrong(reason.to_string()));
+    }
+}
+
+/// An engine that is open and loaded.
+pub struct Bed<E: Engine> {
+    engine: E,
+    keys: usize,
+    spaces: Vec<E::Space>,
+    effort: Effort,
+    clock: TickClock,
+}
+
+impl<E: Engine> Bed<E> {
+    /// Opens an engine and loads `runs` runs of `keys` keys into each of `layers`.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the engine refused.
+    pub fn new(
+        keys: usize,
+        runs: usize,
+        layers: &[Layer],
+        effort: Effort,
+        clock: &TickClock,
+        seed: u64,
+    ) -> Result<Self, EngineError> {
+        let engine = E::open()?;
+        let names = Arc::new(KeySet::new(keys, seed));
+        let spaces: Vec<E::Space> = (0..runs)
+            .map(|thread| engine.space(run_id(seed, thread), Arc::clone(&names)))
+            .collect();
+        for space in &spaces {
+            let mut session = engine.session(space)?;
+            for layer in layers {
+                verify::load(&mut session, *layer, keys)?;
+            }
+        }
+        Ok(Self {
+            engine,
+            keys,
+            spaces,
+            effort,
+            clock: clock.clone(),
+        })
+    }
+
+    /// Turns tasks into sides of a comparison, leaving out what the engine can't do.
+    pub fn sides<'a>(&'a self, tasks: &[Task]) -> Vec<(Task, Side<'a, Sample>)> {
+        tasks
+            .iter()
+            .filter(|task| task.engine == E::NAME && E::supports(task.operation))
+            .filter(|task| task.threads == 1 || !E::is_single_threaded())
+            .map(|task| {
+                let task = *task;
+                (task, Side::new(task.name(), move |round| self.slice(task, round)))
+            })
+            .collect()
+    }
+
+    /// Measures one slice and checks what it left.
+    pub fn slice(&self, task: Task, round: Round) -> Sample {
+        let Some(threads) = NonZeroUsize::new(task.threads) else {
+            return Sample::failed(&"no threads");
+        };
+        let streams: Vec<Stream> = (0..task.threads)
+            .map(|thread| self.stream(task, round, thread))
+            .collect();
+        let plan = self.effort.plan(round, self.keys);
+        let drive = |thread: usize| -> Result<Drive<E::Session<'_>>, EngineError> {
+            let session = self.engine.session(self.space(task, thread))?;
+            let seed = side_seed(task, round, thread);
+            Ok(Drive::new(session, task.operation, streams[thread].clone(), seed))
+        };
+        let outcome = match task.timing {
+            Timing::Together => run(&plan, threads, drive),
+            Timing::Each => run(&plan, threads, |thread| {
+                Ok(TimedDrive::new(drive(thread)?, self.clock.clone(), Pace::Closed))
+            }),
+        };
+        match outcome {
+            Ok(outcome) => self.sample(task, round, outcome, &streams),
+            Err(error) => Sample::failed(&error),
+        }
+    }
+
+    /// Counts the allocations of `operations` operations of each thread, after a warm-up.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the engine refused.
+    pub fn count_allocations(&self, task: Task, operations: u64) -> Result<u64, Invalid> {
+        let Some(threads) = NonZeroUsize::new(task.threads) else {
+            return Ok(0);
+        };
+        let round = Round { index: 0, seed: 0 };
+        let plan = Plan::counted(operations).warm_up(self.effort.warm_up);
+        let mut outcome = run(&plan, threads, |thread| -> Result<_, EngineError> {
+            let session = self.engine.session(self.space(task, thread))?;
+            let drive = Drive::new(
+                session,
+                task.operation,
+                self.stream(task, round, thread),
+                side_seed(task, round, thread),
+            );
+            Ok(Counting {
+                work: drive,
+                before: allocations::current().allocations,
+            })
+        })?;
+        let mut sum = 0;
+        for thread in &mut outcome.threads {
+            let (report, allocations) = &mut thread.report;
+            verify::sound(report)?;
+            sum += *allocations;
+        }
+        Ok(sum)
+    }
+
+    fn stream(&self, task: Task, round: Round, thread: usize) -> Stream {
+        match task.sharing {
+            Sharing::OneKey => Stream::constant(SHARED_KEY),
+            Sharing::Disjoint => Stream::uniform(self.keys, &mut Random::new(round.seed ^ split_mix(thread as u64))),
+        }
+    }
+
+    fn space(&self, task: Task, thread: usize) -> &E::Space {
+        match task.sharing {
+            Sharing::OneKey => &self.spaces[0],
+            Sharing::Disjoint => &self.spaces[thread % self.spaces.len()],
+        }
+    }
+
+    fn sample(&self, task: Task, round: Round, outcome: Outcome<DriveReport>, streams: &[Stream]) -> Sample {
+        let mut sample = Sample::of(&outcome);
+        let mut reports: Vec<DriveReport> = outcome.threads.into_iter().map(|thread| thread.report).collect();
+        sample.latency = merged_latency(&mut reports);
+        if let Err(reason) = self.check(task, round, &mut reports, streams) {
+            sample.mark_wrong(&reason);
+        }
+        sample
+    }
+
+    /// Compares the store with what the threads did. A lost update outranks every other defect.
+    fn check(&self, task: Task, round: Round, reports: &mut [DriveReport], streams: &[Stream]) -> Result<(), Invalid> {
+        reports.iter_mut().try_for_each(verify::sound)?;
+        if !task.operation.is_put() {
+            return Ok(());
+        }
+        if task.sharing == Sharing::OneKey {
+            let mut session = self.engine.session(&self.spaces[0])?;
+            verify::same_key(&mut session, SHARED_KEY, reports)?;
+            drop(session);
+            return self.count_increments(task, round);
+        }
+        for (thread, (report, stream)) in reports.iter().zip(streams).enumerate() {
+            let mut session = self.engine.session(self.space(task, thread))?;
+            verify::disjoint(&mut session, report, stream.period())?;
+        }
+        Ok(())
+    }
+
+    /// Lets the threads count on the shared key, since blind puts may rightly overwrite one another.
+    fn count_increments(&self, task: Task, round: Round) -> Result<(), Invalid> {
+        if !E::supports(Operation::Increment) {
+            return Ok(());
+        }
+        let threads = NonZeroUsize::new(task.threads).unwrap_or(NonZeroUsize::MIN);
+        let before = self
+            .engine
+            .session(&self.spaces[0])?
+            .read(Layer::Facade, SHARED_KEY)?
+            .unwrap_or(0);
+        let plan = Plan::counted(self.effort.counted_increments).rotation(round.index);
+        let mut outcome = run(&plan, threads, |thread| -> Result<_, EngineError> {
+            let session = self.engine.session(&self.spaces[0])?;
+            let stream = Stream::constant(SHARED_KEY);
+            Ok(Drive::new(
+                session,
+                Operation::Increment,
+                stream,
+                side_seed(task, round, thread),
+            ))
+        })?;
+        let increments = outcome.threads.iter().map(|thread| thread.report.operations).sum();
+        outcome
+            .threads
+            .iter_mut()
+            .try_for_each(|thread| verify::sound(&mut thread.report))?;
+        verify::counted(
+            &mut self.engine.session(&self.spaces[0])?,
+            SHARED_KEY,
+            before,
+            increments,
+        )
+    }
+}
+
+/// Counts the allocations of its thread within the window.
+struct Counting<W> {
+    work: W,
+    before: u64,
+}
+
+impl<W: Work> Work for Counting<W> {
+    type Report = (W::Report, u64);
+
+    fn run(&mut self, operations: u64) {
+        self.work.run(operations);
+    }
+
+    fn warmed_up(&mut self) {
+        self.work.warmed_up();
+        self.before = allocations::current().allocations;
+    }
+
+    fn finish(self) -> Self::Report {
+        let allocations = allocations::current().allocations - self.before;
+        (self.work.finish(), allocations)
+    }
+}
+
+/// A seed that no other thread, round or side of the same engine has, so that no two write the same value.
+fn side_seed(task: Task, round: Round, thread: usize) -> u64 {
+    let side = (task.operation as u64) << 32
+        | (task.threads as u64) << 16
+        | (task.sharing as u64) << 8
+        | (task.timing as u64) << 4;
+    split_mix(round.seed ^ split_mix(side)) ^ split_mix(thread as u64 + 1)
+}
+
+fn merged_latency(reports: &mut [DriveReport]) -> Option<Histogram<u64>> {
+    let mut merged: Option<Histogram<u64>> = None;
+    for latency in reports.iter_mut().filter_map(|report| report.latency.take()) {
+        match &mut merged {
+            None => merged = Some(latency),
+            // Both were made with the same bounds, so that adding cannot fail.
+            Some(sum) => sum.add(&latency).unwrap_or(()),
+        }
+    }
+    merged
+}
+
+impl Effort {
+    /// The plan of one slice on a store of `keys` keys per run.
+    #[must_use]
+    pub fn plan(&self, round: Round, keys: usize) -> Plan {
+        Plan::timed(self.slice)
+            .warm_up(self.warm_up)
+            .rotation(round.index)
+            .busy_neighbours(keys.min(NEIGHBOUR_KEYS))
+    }
+}

@@ -1,0 +1,23 @@
+//! Measures Unlatched: its gates, its baselines and, later, the questions about its design.
+//!
+//! Everything that a measurement needs is a library, so that the command line, the checklist's benches and
+//! its red-flag test run the same code:
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`harness`] | starting threads together, pinning, warming up, slices, rounds, the clock, statistics |
+//! | [`engines`] | one trait over the engine, the locked and sharded baselines, the floors, and a broken one |
+//! | [`workload`] | keys, index streams and values made beforehand; driving a session; checking what it left |
+//! | [`gates`] | the checklist: what is measured for each line, and the verdicts |
+//! | [`report`] | the checklist filled in, as a table, JSON and Markdown |
+//! | [`replay`] | a recorded block trace as gets and puts |
+//! | [`allocations`] | the allocator that counts, the only file here with unsafe code |
+#![deny(unsafe_code)]
+
+pub mod allocations;
+pub mod engines;
+pub mod gates;
+pub mod harness;
+pub mod replay;
+pub mod report;
+pub mod workload;

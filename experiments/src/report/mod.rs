@@ -1,0 +1,12 @@
+//! A filled checklist, for people ([`checklist`], [`markdown`]) and for programs ([`json`], [`percentiles`]).
+//!
+//! Reports only show: every verdict was drawn in [`crate::gates::sheet`], and no number is made here.
+
+#![forbid(unsafe_code)]
+
+pub mod checklist;
+pub mod json;
+pub mod markdown;
+pub mod percentiles;
+pub mod progress;
+pub mod units;

@@ -1,0 +1,227 @@
+//! The checklist can't be made to pass by an engine that loses updates, and says what it did.
+
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use experiments::engines::broken::Broken;
+use experiments::engines::unlatched::Unlatched;
+use experiments::gates::sheet::{Outcome, Selection, exit_status};
+use experiments::gates::table::{ENTRIES, Kind};
+use experiments::gates::{Effort, Options, Report, run};
+use experiments::harness::stats::Verdict;
+
+fn tiny(gates: &[&str]) -> Options {
+    let mut options = Options::new(Effort::TINY);
+    options.selection = Selection {
+        gates: gates.iter().map(|gate| (*gate).to_owned()).collect(),
+        red_flags_only: false,
+    };
+    options.timed = true;
+    options
+}
+
+fn lost_updates(report: &Report) -> Vec<&Outcome> {
+    report
+        .outcomes
+        .iter()
+        .filter(|line| line.reason.contains("lost update"))
+        .collect()
+}
+
+// Goal: an engine that loses updates gets no figure, however fast it is. Method: one that loses one update in a hundred
+// takes the engine's place; no line that times its puts may pass or fail, since both would be figures.
+#[test]
+fn engine_that_loses_updates_comes_out_invalid() {
+    let report = run::<Broken>(tiny(&["1", "3", "4"])).expect("it opens");
+    for line in &report.outcomes {
+        let decided = matches!(line.verdict, Verdict::Pass | Verdict::Fail | Verdict::Inconclusive);
+        assert!(!decided, "{} came out as {:?}", line.entry.id, line.verdict);
+        assert_eq!(line.measured, None, "{}", line.entry.id);
+    }
+    for id in [
+        "put_direct_mean_100k",
+        "in_memory_rate_1t_100k",
+        "a1_a0_100k",
+        "b_a1_100k",
+        "b_a0_100k",
+    ] {
+        let line = report
+            .outcomes
+            .iter()
+            .find(|line| line.entry.id == id)
+            .expect("selected");
+        assert_eq!(line.verdict, Verdict::Invalid, "{id}");
+        assert!(line.reason.contains("lost update"), "{id}: {}", line.reason);
+    }
+    assert_eq!(exit_status(&report.outcomes), 2);
+}
+
+// Goal: the check itself finds nothing where nothing is lost. Method: the same run over the engine and all baselines.
+#[test]
+fn engine_that_keeps_updates_is_not_accused() {
+    let report = run::<Unlatched>(tiny(&["1", "3", "4"])).expect("it opens");
+    let accused: Vec<&str> = lost_updates(&report).iter().map(|line| line.entry.id).collect();
+    assert!(accused.is_empty(), "{accused:?}");
+}
+
+// Goal: every line of the checklist gets an outcome with its origin. Method: the whole checklist at the smallest effort;
+// what the figures say is nobody's business here.
+#[test]
+fn whole_checklist_is_filled_in() {
+    let report = run::<Unlatched>(tiny(&[])).expect("it opens");
+    assert_eq!(report.outcomes.len(), ENTRIES.len());
+    for line in &report.outcomes {
+        assert!(
+            !line.reason.contains("a defect of this program"),
+            "{} was not measured",
+            line.entry.id
+        );
+        assert!(
+            line.measured.is_some() || !line.reason.is_empty(),
+            "{} says nothing",
+            line.entry.id
+        );
+        assert_eq!(line.measured.is_some(), line.ci95.is_some(), "{}", line.entry.id);
+        if matches!(line.verdict, Verdict::Pass | Verdict::Fail | Verdict::Inconclusive) {
+            assert!(line.rounds > 0 && line.measured.is_some(), "{}", line.entry.id);
+        }
+    }
+    let tax = report
+        .outcomes
+        .iter()
+        .find(|line| line.entry.id == "a1_a0_100k")
+        .expect("selected");
+    if tax.verdict != Verdict::Invalid {
+        assert!(tax.engines.contains_key("sharded-txn"), "{:?}", tax.engines);
+    }
+    assert!(
+        report
+            .histograms
+            .iter()
+            .any(|(name, times)| name.ends_with("-unlatched.hgrm") && !times.is_empty())
+    );
+}
+
+#[test]
+fn more_threads_than_processors_are_not_measurable() {
+    let mut options = tiny(&["3"]);
+    options.threads = vec![1];
+    let report = run::<Unlatched>(options).expect("it opens");
+    assert!(
+        report
+            .outcomes
+            .iter()
+            .all(|line| line.verdict == Verdict::NotMeasurable)
+    );
+    assert_eq!(exit_status(&report.outcomes), 0);
+}
+
+fn experiments(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_experiments"))
+        .args(arguments)
+        .output()
+        .expect("the program starts")
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+#[test]
+fn wrong_usage_exits_with_three_and_says_why() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["gates", "--threads", "0"], "zero threads"),
+        (&["gates", "--threads", "1,two"], "no thread count"),
+        (&["gates", "--only", "6"], "unknown gate"),
+        (&["gates", "--only", "2,x"], "unknown gate"),
+        (&["gates", "--seed", "minus"], "invalid value"),
+        (&["gates", "--fast"], "unexpected argument"),
+        (&["measure"], "unrecognized subcommand"),
+        (&[], "subcommand"),
+    ];
+    for (arguments, message) in cases {
+        let output = experiments(arguments);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {text}");
+        assert!(text.contains(message), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn folder_that_cannot_be_written_is_found_before_measuring() {
+    let file = folder("a-file-and-no-folder");
+    std::fs::write(&file, b"").expect("the test's folder is writable");
+    let output = experiments(&["gates", "--quick", "--out", &file.to_string_lossy()]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--out"));
+}
+
+#[test]
+fn help_and_list_teach_and_succeed() {
+    for arguments in [&["--help"][..], &["gates", "--help"], &["--version"], &["list"]] {
+        assert_eq!(experiments(arguments).status.code(), Some(0), "{arguments:?}");
+    }
+    let help = String::from_utf8_lossy(&experiments(&["gates", "--help"]).stdout).into_owned();
+    for part in [
+        "--quick",
+        "--only",
+        "--threads",
+        "--seed",
+        "--out",
+        "Exit status",
+        "Examples",
+    ] {
+        assert!(help.contains(part), "{part} is missing in\n{help}");
+    }
+    let list = String::from_utf8_lossy(&experiments(&["list"]).stdout).into_owned();
+    assert!(ENTRIES.iter().all(|entry| list.contains(entry.id)));
+}
+
+// Goal: the files of a run are complete and say the same. Method: the gate that needs the least measuring, through the
+// program itself.
+#[test]
+fn result_files_follow_the_schema() {
+    let folder = folder("result");
+    let output = experiments(&[
+        "gates",
+        "--quick",
+        "--only",
+        "5",
+        "--seed",
+        "9",
+        "--out",
+        &folder.to_string_lossy(),
+    ]);
+    let status = output.status.code();
+    assert!(
+        matches!(status, Some(0..=2)),
+        "{status:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("every run writes it");
+    let document: serde_json::Value = serde_json::from_str(&read("gates.json")).expect("it is JSON");
+    let environment: serde_json::Value = serde_json::from_str(&read("environment.json")).expect("it is JSON");
+    assert_eq!(document["schema"], 1);
+    assert_eq!(document["environment"], environment);
+    let gates = document["gates"].as_array().expect("a list");
+    let expected: Vec<&str> = ENTRIES
+        .iter()
+        .filter(|entry| entry.gate == "5")
+        .map(|entry| entry.id)
+        .collect();
+    let ids: Vec<&str> = gates.iter().filter_map(|line| line["id"].as_str()).collect();
+    assert_eq!(ids, expected);
+    assert!(gates.iter().all(|line| line["seed"] == 9 && line["gate"] == "5"));
+    let page = read("gates.md");
+    assert!(ids.iter().all(|id| page.contains(id)));
+    for text in [read("gates.json"), page] {
+        assert!(!text.contains(&*folder.to_string_lossy()), "a path is in the result");
+    }
+    assert!(
+        ENTRIES
+            .iter()
+            .any(|entry| entry.gate == "5" && entry.kind == Kind::Gate)
+    );
+}

@@ -1,0 +1,572 @@
+//! One key's versions, newest first: linking, reading, cutting, pruning, sealing.
+//!
+//! ```text
+//!  Chain            Version            Version            Version
+//! +------+         +---------+        +---------+        +---------+
+//! | head |-------->| next    |------->| next    |------->| next    |---> null
+//! +------+         | word    |        | word    |        | word    |
+//!  null: empty     | length  |        | length  |        | length  |
+//!  SEALED: dead    | bytes...|        | bytes...|        | bytes...|
+//!                  +---------+        +---------+        +---------+
+//!                  any status         COMMITTED          COMMITTED
+//!
+//!  next:  address of the older version; bit 0 is DEAD: this version is being unlinked, its link is frozen
+//!  word:  a status, or OWNER and the address of a transaction's descriptor (`status.rs`)
+//! ```
+//!
+//! Header and value share one allocation.
+//!
+//! # Invariants
+//!
+//! 1. Only the head may be undecided or aborted; every version below it is COMMITTED.
+//! 2. Along a chain timestamps strictly decrease from newest to oldest.
+//! 3. A head once replaced never comes back, SEALED is final, nothing pops a head. With addresses not reused before a
+//!    grace period has passed, a compare-and-swap on the head fails if anything was linked since it was loaded.
+//! 4. Every linked version but the head has exactly one live link leading to it, in a version whose own link is
+//!    not DEAD or in one that was cut off with it. Whoever takes that link, by the exchange that replaces it, retires
+//!    the version.
+//! 5. Fields other than `next` and `word` are immutable once a version is linked.
+//! 6. Every `VersionRef<'g>` was reached under a guard that lives for `'g`, of the collector to which this
+//!    chain's versions are retired.
+//!
+//! Why pruning needs DEAD: with plain unlinking of `b` from `a -> b -> c`, a concurrent unlinking of `c` from `b` would
+//! write into a version that has left the chain, and `c` would stay reachable after its retirement. Freezing `b.next`
+//! first makes that exchange fail (Harris, DISC 2001, for lists; the rule of what may go is in `gc.rs`).
+//!
+//! # Memory ordering
+//!
+//! | atomic | writer | reader | what the pair does |
+//! |---|---|---|---|
+//! | `head` | `LINK_VERSION` | `READ_HEAD` | the version's fields are visible; F1 against the clock |
+//! | `head` | `SEAL_CHAIN` | `READ_HEAD` | a writer that meets the seal helps to remove the node |
+//! | `next` | `CUT_NEXT`, `UNLINK_NEXT`, `FREEZE_NEXT` | `READ_NEXT` | what was judged is before the change; a reader's load of `next` stays before its load of the word |
+//! | `word` | `DECIDE`, `RESOLVE_OWNER` | `READ_WORD` | the draw is before any later writer's draw for this key |
+//!
+//! # Progress
+//!
+//! Lock-free; loops end unless another thread's exchange succeeded.
+
+use std::alloc::Layout;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
+
+use crate::reclaim::{Guard, Retired, Tracked};
+use crate::sync::pause::{self, Step};
+use crate::sync::{AtomicBool, AtomicPtr, order};
+use crate::types::Timestamp;
+
+use super::descriptor::{Descriptor, DescriptorRef};
+use super::status::{OWNER, Status, TAG_MASK};
+
+/// Bit of `next`: the version that holds it is being unlinked.
+const DEAD: usize = 1;
+
+/// Address that a sealed head holds. No version lives at it.
+const SEALED: usize = 1;
+
+/// The versions of one key.
+pub struct Chain {
+    head: AtomicPtr<Version>,
+    /// A sweep found the chain empty before; the next one may seal it.
+    visited_empty: AtomicBool,
+}
+
+/// One value, or tombstone, of a key.
+#[repr(C)]
+pub(crate) struct Version {
+    next: AtomicPtr<Version>,
+    word: AtomicPtr<Descriptor>,
+    /// Bytes of the value, which follow the header; [`TOMBSTONE`] for a deletion.
+    length: u32,
+    tracked: Tracked,
+    bytes: [u8; 0],
+}
+
+/// Length of a version that deletes. No value is that long.
+const TOMBSTONE: u32 = u32::MAX;
+
+const _: () = assert!(crate::types::MAX_VALUE_BYTES < TOMBSTONE as usize);
+const _: () = assert!(align_of::<Version>() > DEAD && align_of::<Descriptor>() > TAG_MASK as usize);
+
+/// Returns the layout of a version with that length field.
+fn layout_of(length: u32) -> Layout {
+    let value = if length == TOMBSTONE { 0 } else { length as usize };
+    let size = std::mem::offset_of!(Version, bytes) + value;
+    Layout::from_size_align(size.max(size_of::<Version>()), align_of::<Version>())
+        .expect("values are far shorter than the address space")
+}
+
+// SAFETY: gives back the allocation that `OwnedVersion::new` made, and runs no user code.
+unsafe impl Retired for Version {
+    unsafe fn reclaim(ptr: *mut Self) {
+        // SAFETY: still allocated, by contract.
+        let layout = layout_of(unsafe { (*ptr).length });
+        // SAFETY: as above; the fields need dropping in loom builds, where atomics are registered objects.
+        unsafe { ptr::drop_in_place(ptr) };
+        // SAFETY: allocated with this layout, and the only call, by contract.
+        unsafe { alloc::dealloc(ptr.cast(), layout) };
+    }
+
+    fn bytes(&self) -> usize {
+        layout_of(self.length).size()
+    }
+
+    fn tracked(&self) -> &Tracked {
+        &self.tracked
+    }
+}
+
+/// The allocator: the global one, or under loom the one that reports leaks.
+mod alloc {
+    #[cfg(loom)]
+    pub(super) use loom::alloc::{alloc_zeroed, dealloc};
+    #[cfg(not(loom))]
+    pub(super) use std::alloc::{alloc_zeroed, dealloc};
+}
+
+/// What a version's word says.
+#[derive(Clone, Copy)]
+pub(crate) enum Word<'g> {
+    /// The version's own status: never ACTIVE.
+    Own(Status),
+    /// The status is that of a transaction.
+    Owner(DescriptorRef<'g>),
+}
+
+/// A version that no other thread can reach yet.
+pub(crate) struct OwnedVersion {
+    ptr: NonNull<Version>,
+}
+
+impl OwnedVersion {
+    /// Returns a put's version, PREPARED, of `length` bytes that `fill` writes (they are zero before).
+    #[inline]
+    pub(crate) fn put(length: usize, fill: impl FnOnce(&mut [u8])) -> Self {
+        let word = ptr::without_provenance_mut(Status::Prepared.encode() as usize);
+        let length = u32::try_from(length).expect("checked against MAX_VALUE_BYTES at the engine's face");
+        let version = Self::new(word, length);
+        // SAFETY: the version is this thread's alone, and allocated for that many bytes after the header.
+        let bytes = unsafe { version.raw().bytes_ptr().as_mut() };
+        fill(bytes);
+        version
+    }
+
+    /// Returns a delete's version, PREPARED.
+    pub(crate) fn tombstone() -> Self {
+        Self::new(
+            ptr::without_provenance_mut(Status::Prepared.encode() as usize),
+            TOMBSTONE,
+        )
+    }
+
+    /// Returns a version of `owner`, with a copy of `value` or as a tombstone. It counts as a reference only from
+    /// the moment the linker takes one.
+    pub(crate) fn owned_by(owner: DescriptorRef<'_>, value: Option<&[u8]>) -> Self {
+        let word = owner.as_ptr().map_addr(|address| address | OWNER as usize);
+        let Some(value) = value else {
+            return Self::new(word, TOMBSTONE);
+        };
+        let length = u32::try_from(value.len()).expect("checked against MAX_VALUE_BYTES at the engine's face");
+        let version = Self::new(word, length);
+        // SAFETY: as in `put`.
+        let bytes = unsafe { version.raw().bytes_ptr().as_mut() };
+        bytes.copy_from_slice(value);
+        version
+    }
+
+    #[inline]
+    fn new(word: *mut Descriptor, length: u32) -> Self {
+        let layout = layout_of(length);
+        // SAFETY: the layout covers the header, so its size is not zero.
+        let raw = unsafe { alloc::alloc_zeroed(layout) }.cast::<Version>();
+        let Some(ptr) = NonNull::new(raw) else {
+            std::alloc::handle_alloc_error(layout)
+        };
+        let header = Version {
+            next: AtomicPtr::new(ptr::null_mut()),
+            word: AtomicPtr::new(word),
+            length,
+            tracked: Tracked::default(),
+            bytes: [],
+        };
+        // SAFETY: freshly allocated for this type.
+        unsafe { ptr.write(header) };
+        Self { ptr }
+    }
+
+    #[inline]
+    fn raw(&self) -> VersionRef<'_> {
+        VersionRef {
+            ptr: self.ptr,
+            lifetime: PhantomData,
+        }
+    }
+
+    /// Sets the version below which this one is to be linked.
+    #[inline]
+    pub(crate) fn set_next(&self, next: Option<VersionRef<'_>>) {
+        let next = next.map_or(ptr::null_mut(), |version| version.ptr.as_ptr());
+        // ORDERING: Relaxed; linking publishes it.
+        self.raw().next.store(next, order::COUNT);
+    }
+}
+
+impl Drop for OwnedVersion {
+    fn drop(&mut self) {
+        // SAFETY: never published, so this thread alone has it.
+        unsafe { Version::reclaim(self.ptr.as_ptr()) };
+    }
+}
+
+/// A version that stays readable for `'g`.
+#[derive(Clone, Copy)]
+pub(crate) struct VersionRef<'g> {
+    ptr: NonNull<Version>,
+    lifetime: PhantomData<&'g Version>,
+}
+
+impl Deref for VersionRef<'_> {
+    type Target = Version;
+
+    #[inline]
+    fn deref(&self) -> &Version {
+        // SAFETY: linked versions are initialised, and stay allocated for `'g` (invariant 6).
+        let version = unsafe { self.ptr.as_ref() };
+        version.tracked.check();
+        version
+    }
+}
+
+impl<'g> VersionRef<'g> {
+    /// Wraps a link, whose DEAD bit is ignored.
+    ///
+    /// # Safety
+    ///
+    /// It was read from a chain under a guard that lives for `'g` (invariant 6), or the caller has exclusive access.
+    #[inline]
+    unsafe fn from_link(link: *mut Version) -> Option<Self> {
+        NonNull::new(link.map_addr(|address| address & !DEAD)).map(|ptr| Self {
+            ptr,
+            lifetime: PhantomData,
+        })
+    }
+
+    fn bytes_ptr(self) -> NonNull<[u8]> {
+        let length = if self.length == TOMBSTONE {
+            0
+        } else {
+            self.length as usize
+        };
+        // SAFETY: the header is allocated, so the field's address is inside the allocation.
+        let first = unsafe { self.ptr.byte_add(std::mem::offset_of!(Version, bytes)) };
+        NonNull::slice_from_raw_parts(first.cast(), length)
+    }
+
+    /// Returns the value, or `None` for a tombstone.
+    #[inline]
+    pub(crate) fn value(self) -> Option<&'g [u8]> {
+        if self.length == TOMBSTONE {
+            return None;
+        }
+        // SAFETY: that many bytes follow the header, written before the version was linked and never again (invariant
+        // 5).
+        Some(unsafe { self.bytes_ptr().as_ref() })
+    }
+
+    /// Says whether both are the same version.
+    #[inline]
+    pub(crate) fn is(self, other: VersionRef<'_>) -> bool {
+        self.ptr == other.ptr
+    }
+
+    /// Returns the older version, as this thread can follow it.
+    #[inline]
+    pub(crate) fn next<G: Guard>(self, _guard: &'g G) -> Option<VersionRef<'g>> {
+        // ORDERING: Acquire, before the load of the word that follows; pairs with the exchanges on `next`.
+        let link = self.next.load(if G::SEQ_CST_LOADS {
+            order::PROTECT_NEXT
+        } else {
+            order::READ_NEXT
+        });
+        // SAFETY: read from a chain under this guard.
+        unsafe { Self::from_link(link) }
+    }
+
+    /// Returns the version's status word.
+    #[inline]
+    pub(crate) fn word<G: Guard>(self, _guard: &'g G) -> Word<'g> {
+        // ORDERING: SeqCst, F1; pairs with `decide_put` and `resolve_owner`.
+        let word = self.word.load(order::READ_WORD);
+        let bits = word.addr() as u64;
+        if bits & TAG_MASK == OWNER {
+            // SAFETY: read under this guard, and it holds OWNER.
+            Word::Owner(unsafe { DescriptorRef::from_word(word.map_addr(|address| address & !(TAG_MASK as usize))) })
+        } else {
+            Word::Own(Status::decode(bits))
+        }
+    }
+
+    /// PREPARED to COMMITTED, for a put. Returns whether this call decided it.
+    #[inline]
+    pub(crate) fn decide_put(self, ts: Timestamp) -> bool {
+        let from = ptr::without_provenance_mut(Status::Prepared.encode() as usize);
+        let to = ptr::without_provenance_mut(Status::Committed(ts).encode() as usize);
+        // ORDERING: AcqRel; publishes the draw to later writers of the key. On failure somebody else decided.
+        self.word
+            .compare_exchange(from, to, order::DECIDE, order::READ_WORD)
+            .is_ok()
+    }
+
+    /// Copies the decision of the transaction that owns this version into the version. The winner gives back the
+    /// reference that the word held.
+    #[inline]
+    pub(crate) fn resolve_owner(self, owner: DescriptorRef<'_>, decision: Status, guard: &impl Guard) {
+        debug_assert!(!matches!(decision, Status::Active | Status::Prepared));
+        let from = owner.as_ptr().map_addr(|address| address | OWNER as usize);
+        let to = ptr::without_provenance_mut(decision.encode() as usize);
+        // ORDERING: AcqRel; as `decide_put`. On failure somebody else copied the same decision.
+        if self
+            .word
+            .compare_exchange(from, to, order::RESOLVE_OWNER, order::READ_WORD)
+            .is_ok()
+        {
+            owner.release(guard);
+        }
+    }
+
+    /// Retires a version that this thread unlinked, and gives back its reference if it still holds one.
+    ///
+    /// # Safety
+    ///
+    /// This thread took the only link to it (invariant 4); it is decided.
+    unsafe fn retire(self, guard: &'g impl Guard) {
+        if let Word::Owner(owner) = self.word(guard) {
+            let decision = owner.status();
+            self.resolve_owner(owner, decision, guard);
+        }
+        // SAFETY: unlinked by this thread, by contract; from `OwnedVersion`'s allocation.
+        unsafe { guard.retire(self.ptr.as_ptr()) };
+    }
+
+    /// Cuts off everything below this version, which is COMMITTED, and retires it. Returns how many versions that
+    /// were; `None` if this version itself is being unlinked.
+    pub(crate) fn cut<G: Guard>(self, guard: &'g G) -> Option<u64> {
+        let mut link = loop {
+            // ORDERING: as in `next`.
+            let link = self.next.load(order::READ_NEXT);
+            if link.addr() & DEAD != 0 {
+                return None;
+            }
+            if link.is_null() {
+                return Some(0);
+            }
+            // ORDERING: AcqRel; the judgement is before the cut. INVARIANT 4: this thread takes the link.
+            if self
+                .next
+                .compare_exchange(link, ptr::null_mut(), order::CUT_NEXT, order::READ_NEXT)
+                .is_ok()
+            {
+                break link;
+            }
+        };
+        let mut cut = 0;
+        // SAFETY: read from a chain under this guard.
+        while let Some(version) = unsafe { Self::from_link(link) } {
+            // Below the cut a frozen link is taken like any other: the pruner that froze it then fails to unlink.
+            // ORDERING: AcqRel, as above.
+            link = version.next.swap(ptr::null_mut(), order::CUT_NEXT);
+            // SAFETY: its only link was taken just before; it lies below a COMMITTED version, so it is (invariant 1).
+            unsafe { version.retire(guard) };
+            cut += 1;
+        }
+        Some(cut)
+    }
+
+    /// Unlinks `dead`, the version right below this one, and retires it. Both are COMMITTED and `dead` is
+    /// invisible to every snapshot. Returns false if the chain changed here: look again from the head.
+    pub(crate) fn unlink_next<G: Guard>(self, dead: VersionRef<'g>, guard: &'g G) -> bool {
+        let after = loop {
+            // ORDERING: as in `next`.
+            let link = dead.next.load(order::READ_NEXT);
+            if link.addr() & DEAD != 0 {
+                break link.map_addr(|address| address & !DEAD);
+            }
+            let frozen = link.map_addr(|address| address | DEAD);
+            // ORDERING: AcqRel; from here on no exchange expecting a live link succeeds on it.
+            if dead
+                .next
+                .compare_exchange(link, frozen, order::FREEZE_NEXT, order::READ_NEXT)
+                .is_ok()
+            {
+                pause::reached(Step::Frozen);
+                break link;
+            }
+        };
+        // ORDERING: AcqRel; `after`'s fields were acquired above and are published on. It expects a link without DEAD,
+        // so it fails if this version is being unlinked itself. INVARIANT 4: the winner takes the link to `dead`.
+        let unlinked = self
+            .next
+            .compare_exchange(dead.ptr.as_ptr(), after, order::UNLINK_NEXT, order::READ_NEXT)
+            .is_ok();
+        if unlinked {
+            // SAFETY: this thread took its only link, and it is COMMITTED.
+            unsafe { dead.retire(guard) };
+        }
+        unlinked
+    }
+}
+
+/// What a chain's head shows.
+#[derive(Clone, Copy)]
+pub(crate) enum Head<'g> {
+    /// The chain is dead, and its node is to be removed from the index.
+    Sealed,
+    /// No version.
+    Empty,
+    /// The newest version.
+    Version(VersionRef<'g>),
+}
+
+impl Head<'_> {
+    fn as_ptr(self) -> *mut Version {
+        match self {
+            Head::Sealed => ptr::without_provenance_mut(SEALED),
+            Head::Empty => ptr::null_mut(),
+            Head::Version(version) => version.ptr.as_ptr(),
+        }
+    }
+}
+
+impl Chain {
+    /// Returns what the head shows.
+    #[inline]
+    pub(crate) fn head<'g, G: Guard>(&self, _guard: &'g G) -> Head<'g> {
+        // ORDERING: SeqCst, F1; pairs with `link` and `seal`.
+        let head = self.head.load(order::READ_HEAD);
+        if head.addr() == SEALED {
+            return Head::Sealed;
+        }
+        // SAFETY: read from the chain under this guard.
+        match unsafe { VersionRef::from_link(head) } {
+            Some(version) => Head::Version(version),
+            None => Head::Empty,
+        }
+    }
+
+    /// Links `version` at the head if that still is `expected`, which must not be [`Head::Sealed`].
+    #[inline]
+    pub(crate) fn link<'g, G: Guard>(
+        &self,
+        expected: Head<'g>,
+        version: OwnedVersion,
+        _guard: &'g G,
+    ) -> Result<VersionRef<'g>, OwnedVersion> {
+        debug_assert!(!matches!(expected, Head::Sealed));
+        if let Head::Version(head) = expected {
+            head.tracked.check();
+        }
+        let new = version.ptr;
+        // ORDERING: SeqCst, F1; publishes the version's fields. Failure: the caller loads the head again.
+        match self
+            .head
+            .compare_exchange(expected.as_ptr(), new.as_ptr(), order::LINK_VERSION, order::COUNT)
+        {
+            Ok(_) => {
+                std::mem::forget(version);
+                Ok(VersionRef {
+                    ptr: new,
+                    lifetime: PhantomData,
+                })
+            }
+            Err(_) => Err(version),
+        }
+    }
+
+    /// Retires the aborted head that a successful [`link`](Self::link) over `bypassed` has left without a link.
+    ///
+    /// # Panics
+    ///
+    /// Debug builds check that it is aborted.
+    pub(crate) fn retire_bypassed<'g>(bypassed: VersionRef<'g>, guard: &'g impl Guard) {
+        #[cfg(debug_assertions)]
+        match bypassed.word(guard) {
+            Word::Own(status) => debug_assert!(matches!(status, Status::Aborted(_))),
+            Word::Owner(owner) => debug_assert!(matches!(owner.status(), Status::Aborted(_))),
+        }
+        // SAFETY: the exchange that replaced it at the head was this thread's (invariants 3 and 4).
+        unsafe { bypassed.retire(guard) };
+    }
+
+    /// Seals the chain if its head still is `expected`, and retires what it held: `expected` itself, and
+    /// below an aborted head one tombstone. Returns how many versions those were; `None` if the head had changed.
+    ///
+    /// The caller has judged the chain dead: empty, or a COMMITTED tombstone that every snapshot sees, or an ABORTED
+    /// head over nothing or over such a tombstone.
+    pub(crate) fn seal<'g, G: Guard>(&self, expected: Head<'g>, guard: &'g G) -> Option<u64> {
+        let sealed = Head::Sealed.as_ptr();
+        // ORDERING: AcqRel; the judgement is before it. Failure: the caller gives up.
+        self.head
+            .compare_exchange(expected.as_ptr(), sealed, order::SEAL_CHAIN, order::COUNT)
+            .ok()?;
+        pause::reached(Step::Sealed);
+        let mut retired = 0;
+        let mut version = match expected {
+            Head::Version(version) => Some(version),
+            Head::Empty | Head::Sealed => None,
+        };
+        while let Some(dead) = version {
+            version = dead.next(guard);
+            // SAFETY: the seal took the link to the head (invariant 3), and with it the way to what hangs below.
+            unsafe { dead.retire(guard) };
+            retired += 1;
+        }
+        Some(retired)
+    }
+
+    /// Says whether an earlier sweep found the chain empty, and remembers that this one did.
+    pub(crate) fn visit_empty(&self) -> bool {
+        // ORDERING: Relaxed; it only spares a first insertion the race against removal. Sealing itself is checked.
+        let before = self.visited_empty.load(order::COUNT);
+        self.visited_empty.store(true, order::COUNT);
+        before
+    }
+}
+
+impl Default for Chain {
+    fn default() -> Self {
+        Self {
+            head: AtomicPtr::new(ptr::null_mut()),
+            visited_empty: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        // ORDERING: Relaxed; exclusive access. A sealed chain's versions were retired by the sealer.
+        let mut link = self.head.load(order::COUNT);
+        if link.addr() == SEALED {
+            return;
+        }
+        // SAFETY: exclusive access: the store is being dropped.
+        while let Some(version) = unsafe { VersionRef::from_link(link) } {
+            // ORDERING: Relaxed, as above.
+            link = version.next.load(order::COUNT);
+            let word = version.word.load(order::COUNT);
+            if word.addr() as u64 & TAG_MASK == OWNER {
+                let descriptor = word.map_addr(|address| address & !(TAG_MASK as usize));
+                // SAFETY: the word holds a reference, so the descriptor is still there.
+                let owner = unsafe { DescriptorRef::from_word(descriptor) };
+                // SAFETY: exclusive access.
+                unsafe { owner.release_exclusive() };
+            }
+            // SAFETY: exclusive access; each linked version has one link, so it is met once.
+            unsafe { Version::reclaim(version.ptr.as_ptr()) };
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "chain_tests.rs"]
+mod tests;

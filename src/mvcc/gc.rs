@@ -1,0 +1,409 @@
+//! Garbage: which versions and dead keys go, when, and how much of that an operation does.
+//!
+//! A version is garbage when no snapshot, open now or later, can see it. Whether that is so is read off a [`View`]: the
+//! clock, then all open snapshots. Each thread keeps its last view. An old view only allows less, so it is renewed
+//! only after [`RENEW_AFTER`] operations that could not prune with it.
+//!
+//! ```text
+//!   open snapshots:  20          60           limit 90
+//!   chain:   95 -> 80 -> 70 -> 50 -> 40 -> 10 -> 5
+//!           new   keep   x    keep   x    keep  cut
+//!
+//!   95 is younger than the view; 80 is what later snapshots may read; 60 reads 50; 20 reads 10.
+//!   No snapshot is in [70, 80) or in [40, 50), so 70 and 40 are unlinked; none is below 10, so 5 is cut off.
+//! ```
+//!
+//! Of two committed neighbours `newer -> older` the older one can go if no open snapshot is in `[older, newer)` and
+//! `newer` is within the view's limit, below which no snapshot can appear any more. If moreover every open snapshot is
+//! at or above `newer`, everything below `newer` goes in one cut. So a chain holds at most one version per open
+//! snapshot, one more, and what is younger than the view ("Steam", Böttcher et al., PVLDB 13(2), prunes between
+//! snapshots in the same way).
+//!
+//! A view may be as old as it likes: a snapshot that it does not show was drawn after its clock was read, and has at
+//! least its limit. (Transactions that validate their reads at a later timestamp will need one clause more: the oldest
+//! version younger than such a transaction's snapshot must stay, or its validation misses the conflict.)
+//!
+//! # Who does it
+//!
+//! - A put or commit looks at the version it wrote and the one below it: O(1), no search.
+//! - What had to stay, tombstones and dead keys are found by a sweep: a cursor over the index, a few chains at a time,
+//!   moved by the same threads that write, until a whole round finds nothing left behind. Never a stop.
+//!
+//! # Dead keys
+//!
+//! A chain is dead when it is empty at a second visit, when its newest version is a tombstone that every snapshot sees
+//! and the clock has passed (else a new chain could repeat a timestamp), or when only an aborted version stands above
+//! that. It is sealed, and its node removed.
+#![forbid(unsafe_code)]
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::ops::{Bound, ControlFlow};
+
+use crate::index::{Direction, Index, Node};
+use crate::reclaim::Reclaim;
+use crate::trace::Layer;
+use crate::types::{Key, Timestamp};
+
+use super::VersionedStore;
+use super::chain::{Chain, Head, VersionRef, Word};
+use super::clock::Clock;
+use super::snapshots::{KeptSlots, View};
+use super::status::Status;
+
+/// Operations that could not prune before a thread renews its view and sweeps a little. Renewing costs a look at each
+/// open snapshot, which this spreads thin; garbage of that many operations per thread may wait.
+const RENEW_AFTER: u32 = 64;
+
+/// Chains that one piece of a sweep visits: half as many as operations that asked for it, so that a sweep costs less
+/// than the writes that cause it and still comes round.
+const SWEEP_CHAINS: usize = 32;
+
+/// Deleted keys that a thread remembers, so that they are removed soon and not when the sweep comes round.
+const REMEMBERED_DELETES: usize = 64;
+
+/// What a thread keeps between its operations.
+pub(super) struct Local {
+    pub(super) kept_slots: KeptSlots,
+    pub(super) view: View,
+    /// Operations since the view was renewed that left something behind.
+    owed: u32,
+    /// Keys deleted by this thread, whose chains may be dead soon.
+    deleted: VecDeque<Key>,
+    /// Where the sweep goes on; `None` is the start.
+    cursor: Option<Key>,
+    /// Something was left behind that a sweep has to come back for.
+    sweeping: bool,
+    /// The present round has left something behind.
+    left_behind: bool,
+    /// A tombstone waits only for the clock to pass it.
+    wants_tick: bool,
+}
+
+impl Local {
+    /// Returns the state of a thread that has done nothing yet and starts from `view`.
+    pub(super) fn new(view: View) -> RefCell<Self> {
+        RefCell::new(Self {
+            kept_slots: KeptSlots::new(),
+            view,
+            owed: 0,
+            deleted: VecDeque::new(),
+            cursor: None,
+            sweeping: false,
+            left_behind: false,
+            wants_tick: false,
+        })
+    }
+}
+
+/// What a look at a chain found.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tidied {
+    /// Versions retired.
+    pub(super) retired: u64,
+    /// Something had to stay that will be garbage later.
+    left_behind: bool,
+    /// A dead key waits only for the clock to pass its tombstone.
+    wants_tick: bool,
+}
+
+impl<I, R, C> VersionedStore<I, R, C>
+where
+    I: Index<Chain, R>,
+    R: Reclaim,
+    C: Clock,
+{
+    /// Returns a view of this moment.
+    pub(super) fn fresh_view(&self) -> View {
+        let mut view = View::nothing();
+        self.snapshots.view(&self.clock, &mut view);
+        view
+    }
+
+    /// Prunes below a version just committed by this thread: O(1), amortised over [`RENEW_AFTER`] operations.
+    #[inline]
+    pub(super) fn prune_after_write<'g>(
+        &'g self,
+        version: VersionRef<'g>,
+        timestamp: Timestamp,
+        key: &Key,
+        guard: &'g R::Guard<'_>,
+    ) {
+        let span = self.trace.span(Layer::Truncate);
+        let mut local = self.local().borrow_mut();
+        let tidied = self.prune_neighbours(version, timestamp, &local.view, guard);
+        if version.value().is_none() {
+            if local.deleted.len() < REMEMBERED_DELETES {
+                local.deleted.push_back(key.clone());
+            }
+            local.sweeping = true;
+        }
+        if tidied.left_behind {
+            local.sweeping = true;
+            local.left_behind = true;
+        }
+        if local.sweeping {
+            local.owed += 1;
+            if local.owed >= RENEW_AFTER {
+                self.collect_some(&mut local, guard);
+            }
+        }
+        self.count_unlinked(tidied.retired);
+        span.end();
+    }
+
+    /// Remembers that an aborted transaction left versions at heads, for the sweep to find.
+    pub(super) fn note_abort(&self) {
+        let mut local = self.local().borrow_mut();
+        local.sweeping = true;
+        local.left_behind = true;
+    }
+
+    /// Collects everything that can be collected now. Returns how many versions were retired. O(keys).
+    pub(crate) fn sweep(&self) -> u64 {
+        // Once more than the clock needs, since an empty chain is sealed at the second visit.
+        let mut retired = 0;
+        for _ in 0..2 {
+            self.clock.pass();
+            let view = self.fresh_view();
+            let mut cursor = None;
+            loop {
+                // Pinned anew for each piece, so that a long sweep holds no memory back.
+                let guard = self.reclaim.pin();
+                let tidied = self.sweep_piece(&view, &mut cursor, RENEW_AFTER as usize, &guard);
+                retired += tidied.retired;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+        }
+        retired
+    }
+
+    /// Renews the view and does a piece of the sweep.
+    #[cold]
+    fn collect_some(&self, local: &mut Local, guard: &R::Guard<'_>) {
+        local.owed = 0;
+        if std::mem::take(&mut local.wants_tick) {
+            self.clock.pass();
+        }
+        self.snapshots.view(&self.clock, &mut local.view);
+        for _ in 0..local.deleted.len() {
+            let Some(key) = local.deleted.pop_front() else { break };
+            if let Some(node) = self.index.find(key.as_bytes(), guard) {
+                let tidied = self.tidy(node, &local.view, guard);
+                self.count_unlinked(tidied.retired);
+                if tidied.wants_tick {
+                    local.wants_tick = true;
+                    local.deleted.push_back(key);
+                }
+            }
+        }
+        let tidied = self.sweep_piece(&local.view, &mut local.cursor, SWEEP_CHAINS, guard);
+        local.left_behind |= tidied.left_behind;
+        local.wants_tick |= tidied.wants_tick;
+        if local.cursor.is_none() {
+            // A whole round: go on only if it, or an operation since it began, left something behind.
+            local.sweeping = std::mem::take(&mut local.left_behind) || !local.deleted.is_empty();
+        }
+    }
+
+    /// Tidies up to `chains` chains from `cursor` on, and moves it; `None` when the end was reached.
+    fn sweep_piece(&self, view: &View, cursor: &mut Option<Key>, chains: usize, guard: &R::Guard<'_>) -> Tidied {
+        let mut sum = Tidied::default();
+        let mut visited = 0;
+        let mut last = None;
+        let from = cursor
+            .as_ref()
+            .map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
+        self.index
+            .walk((from, Bound::Unbounded), Direction::Ascending, guard, |node| {
+                let key = node.key();
+                let tidied = self.tidy(node, view, guard);
+                sum.retired += tidied.retired;
+                sum.left_behind |= tidied.left_behind;
+                sum.wants_tick |= tidied.wants_tick;
+                visited += 1;
+                if visited < chains {
+                    return ControlFlow::Continue(());
+                }
+                last = Some(Key::from_encoded(key));
+                ControlFlow::Break(())
+            });
+        *cursor = last;
+        self.count_unlinked(sum.retired);
+        sum
+    }
+
+    pub(super) fn count_unlinked(&self, versions: u64) {
+        if versions != 0 {
+            self.counters.mine().unlinked.add(versions);
+        }
+    }
+
+    /// Prunes below `version`, or if that is younger than the view, below the one under it.
+    #[inline]
+    fn prune_neighbours<'g>(
+        &self,
+        version: VersionRef<'g>,
+        timestamp: Timestamp,
+        view: &View,
+        guard: &'g R::Guard<'_>,
+    ) -> Tidied {
+        let Some(older) = version.next(guard) else {
+            return Tidied::default();
+        };
+        if timestamp <= view.watermark() {
+            return match version.cut(guard) {
+                Some(retired) => Tidied {
+                    retired,
+                    ..Tidied::default()
+                },
+                None => Tidied {
+                    left_behind: true,
+                    ..Tidied::default()
+                },
+            };
+        }
+        let mut tidied = Tidied {
+            left_behind: true,
+            ..Tidied::default()
+        };
+        let older_timestamp = self.committed(older, guard);
+        if view.hides(older_timestamp, timestamp) {
+            tidied.retired = u64::from(version.unlink_next(older, guard));
+        } else if older_timestamp <= view.watermark() {
+            tidied.retired = older.cut(guard).unwrap_or(0);
+        } else if let Some(oldest) = older.next(guard)
+            && view.hides(self.committed(oldest, guard), older_timestamp)
+        {
+            tidied.retired = u64::from(older.unlink_next(oldest, guard));
+        }
+        tidied
+    }
+
+    /// Prunes one chain, and removes it if it is dead.
+    pub(super) fn tidy<'g>(&'g self, node: I::Node<'g>, view: &View, guard: &'g R::Guard<'_>) -> Tidied {
+        let chain = node.value();
+        let head = chain.head(guard);
+        match head {
+            Head::Sealed => {
+                self.index.remove(node, guard);
+                Tidied::default()
+            }
+            Head::Empty => {
+                if chain.visit_empty() {
+                    self.seal(node, head, guard)
+                } else {
+                    Tidied {
+                        left_behind: true,
+                        ..Tidied::default()
+                    }
+                }
+            }
+            Head::Version(version) => self.tidy_versions(node, version, view, guard),
+        }
+    }
+
+    fn tidy_versions<'g>(
+        &'g self,
+        node: I::Node<'g>,
+        head: VersionRef<'g>,
+        view: &View,
+        guard: &'g R::Guard<'_>,
+    ) -> Tidied {
+        let below = head.next(guard);
+        let (newest, undecided) = match self.decision(head, guard) {
+            Status::Committed(timestamp) => (Some((head, timestamp)), false),
+            Status::Aborted(_) => (below.map(|version| (version, self.committed(version, guard))), false),
+            Status::Active | Status::Prepared => (below.map(|version| (version, self.committed(version, guard))), true),
+        };
+        let Some((newest, timestamp)) = newest else {
+            // An aborted version alone, or a first one that is not decided.
+            return if undecided {
+                Tidied::default()
+            } else {
+                self.seal(node, Head::Version(head), guard)
+            };
+        };
+        let mut tidied = self.prune_chain(newest, timestamp, view, guard);
+        let is_dead =
+            !undecided && newest.value().is_none() && timestamp <= view.watermark() && newest.next(guard).is_none();
+        if is_dead {
+            if timestamp < self.clock.now() {
+                let sealed = self.seal(node, Head::Version(head), guard);
+                tidied.retired += sealed.retired;
+                tidied.left_behind = sealed.left_behind;
+            } else {
+                tidied.wants_tick = true;
+                tidied.left_behind = true;
+            }
+        } else if newest.value().is_none() {
+            tidied.left_behind = true;
+        }
+        tidied
+    }
+
+    /// Prunes from the newest committed version downwards.
+    fn prune_chain<'g>(
+        &self,
+        newest: VersionRef<'g>,
+        timestamp: Timestamp,
+        view: &View,
+        guard: &'g R::Guard<'_>,
+    ) -> Tidied {
+        let mut tidied = Tidied::default();
+        let (mut newer, mut newer_timestamp) = (newest, timestamp);
+        while let Some(older) = newer.next(guard) {
+            if newer_timestamp <= view.watermark() {
+                match newer.cut(guard) {
+                    Some(cut) => tidied.retired += cut,
+                    None => tidied.left_behind = true,
+                }
+                break;
+            }
+            let older_timestamp = self.committed(older, guard);
+            if older_timestamp >= newer_timestamp {
+                // `newer` was unlinked meanwhile and its successor's place taken: look again another time.
+                tidied.left_behind = true;
+                break;
+            }
+            if view.hides(older_timestamp, newer_timestamp) {
+                if !newer.unlink_next(older, guard) {
+                    tidied.left_behind = true;
+                    break;
+                }
+                tidied.retired += 1;
+            } else {
+                tidied.left_behind = true;
+                (newer, newer_timestamp) = (older, older_timestamp);
+            }
+        }
+        tidied
+    }
+
+    /// Seals a chain judged dead and removes its node.
+    fn seal<'g>(&'g self, node: I::Node<'g>, head: Head<'g>, guard: &'g R::Guard<'_>) -> Tidied {
+        match node.value().seal(head, guard) {
+            Some(retired) => {
+                self.index.remove(node, guard);
+                Tidied {
+                    retired,
+                    ..Tidied::default()
+                }
+            }
+            None => Tidied {
+                left_behind: true,
+                ..Tidied::default()
+            },
+        }
+    }
+
+    /// Returns where a version stands, without helping it.
+    fn decision<'g>(&self, version: VersionRef<'g>, guard: &'g R::Guard<'_>) -> Status {
+        match version.word(guard) {
+            Word::Own(status) => status,
+            Word::Owner(owner) => owner.status(),
+        }
+    }
+}

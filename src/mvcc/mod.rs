@@ -1,0 +1,420 @@
+//! The versioned store: every key's versions, the order of commits, and what a snapshot promises.
+//!
+//! A key maps to a chain of versions, newest first. A writer links its version with one compare-and-swap, then draws a
+//! commit timestamp and decides with a second one. Whoever meets a version whose timestamp is still open draws it
+//! instead of waiting. A snapshot is one number.
+//!
+//! # What holds
+//!
+//! 1. `get`, `put`, `delete` and snapshots are linearizable together; a snapshot takes effect when it is opened.
+//! 2. A snapshot at `r` sees of each key the version with the greatest commit timestamp that is at most `r`: always the
+//!    same one, however often and late it looks.
+//! 3. Transactions read from one snapshot, their writes become visible together, and of two that write a common key and
+//!    overlap one fails: snapshot isolation, first committer wins.
+//! 4. Lock-free: with any set of threads stopped anywhere, every running thread finishes its operation or another one
+//!    does. Reads never wait. A conflict implies that somebody else committed.
+//!
+//! # Why readers settle
+//!
+//! Suppose `get` skipped a PREPARED version. P links x and draws 1. A snapshot takes 1. Q puts y at 2, then gets x: the
+//! old value. P commits at 1. The snapshot now shows x without y, so it is after P and before Q's put; but Q's get is
+//! before P. So a latest read decides what it meets as well. A snapshot read must, since the owner may hold a small
+//! timestamp already.
+//!
+//! Files: `chain` one key's versions; `status` and `descriptor` a put's and a transaction's state; `clock` timestamps;
+//! `snapshots` open snapshots; `settle` helping; `gc` pruning.
+//!
+//! The idea of settling timestamps on sight is that of versioned compare-and-swap (Wei et al., PPoPP 2021); the
+//! helped multi-word install follows Harris, Fraser and Pratt (DISC 2002).
+
+mod chain;
+mod clock;
+mod descriptor;
+mod gc;
+#[cfg(loom)]
+mod model;
+mod settle;
+mod snapshots;
+mod status;
+
+use std::cell::RefCell;
+use std::ops::{Bound, ControlFlow};
+
+use crossbeam_utils::CachePadded;
+
+pub use self::chain::Chain;
+pub use self::clock::{Clock, ReaderDriven, TICK, WriterDriven};
+pub use self::descriptor::Write;
+#[cfg(loom)]
+pub use self::model::ModelView;
+pub use self::snapshots::OpenSnapshot;
+pub(crate) use crate::index::Direction;
+use crate::index::{CrossbeamIndex, Index, Node};
+use crate::reclaim::{EpochReclaim, Reclaim};
+use crate::stats::{Counters, Stats};
+use crate::sync::pause::{self, Step};
+use crate::sync::{PerThread, order, store_load_fence};
+use crate::trace::{Layer, Trace};
+use crate::types::{Key, Timestamp};
+
+use self::chain::{Head, OwnedVersion, VersionRef};
+use self::gc::Local;
+use self::settle::{For, Linked, Newest, Settled};
+use self::snapshots::Snapshots;
+use self::status::Status;
+
+/// The store that a [`Database`](crate::Database) uses.
+pub type DefaultStore = VersionedStore<CrossbeamIndex<Chain>, EpochReclaim, ReaderDriven>;
+
+/// Every key's versions, over an index, a collector and a clock of choice.
+pub struct VersionedStore<I, R: Reclaim, C> {
+    // The index is dropped first: it frees the chains, and gives its own garbage to the collector.
+    index: I,
+    clock: C,
+    snapshots: Snapshots,
+    counters: Counters,
+    locals: PerThread<CachePadded<RefCell<Local>>>,
+    trace: Trace,
+    reclaim: R,
+}
+
+/// Encoded keys between which a scan runs.
+pub(crate) type KeyBounds = (Bound<Key>, Bound<Key>);
+
+/// What a scan hands out: the user's key and the value.
+pub(crate) type Record = (Vec<u8>, Vec<u8>);
+
+impl<I, R, C> VersionedStore<I, R, C>
+where
+    I: Index<Chain, R>,
+    R: Reclaim,
+    C: Clock,
+{
+    /// Returns an empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        let reclaim = R::new();
+        Self {
+            index: I::new(&reclaim),
+            clock: C::new(),
+            snapshots: Snapshots::new(),
+            counters: Counters::new(),
+            locals: PerThread::new(),
+            trace: Trace::new(),
+            reclaim,
+        }
+    }
+
+    /// Returns the per-layer timing; empty without the feature `perf-trace`.
+    pub fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    // ---- reads ----
+
+    /// Reads the latest value of a key under a guard. O(log n).
+    #[inline]
+    pub fn get_with<T>(&self, key: &Key, read: impl FnOnce(&[u8], Timestamp) -> T) -> Option<T> {
+        self.get_at(key, Timestamp::LATEST, read)
+    }
+
+    /// Reads a key's value as of a timestamp, which an open snapshot holds unless it is the latest. O(log n).
+    #[inline]
+    pub fn get_at<T>(&self, key: &Key, at: Timestamp, read: impl FnOnce(&[u8], Timestamp) -> T) -> Option<T> {
+        let guard = self.reclaim.pin();
+        store_load_fence(order::F4_READER);
+        let search = self.trace.span(Layer::IndexSearch);
+        let node = self.index.find(key.as_bytes(), &guard);
+        search.end();
+        let found = self.read_node(node?, at, &guard)?;
+        found.version.value().map(|bytes| read(bytes, found.timestamp))
+    }
+
+    /// Returns the newest version of a key with a timestamp of at most `at`.
+    fn read_at<'g>(&'g self, key: &[u8], at: Timestamp, guard: &'g R::Guard<'_>) -> Option<Newest<'g>> {
+        self.read_node(self.index.find(key, guard)?, at, guard)
+    }
+
+    /// The same, from the key's node.
+    #[inline]
+    fn read_node<'g>(&'g self, mut node: I::Node<'g>, at: Timestamp, guard: &'g R::Guard<'_>) -> Option<Newest<'g>> {
+        let mut next = loop {
+            match node.value().head(guard) {
+                Head::Version(version) => break Some(version),
+                Head::Empty => return None,
+                // Dead when seen: absent, unless the key has another node by now.
+                Head::Sealed if node.is_linked() => return None,
+                Head::Sealed => node = self.index.find(node.key(), guard)?,
+            }
+        };
+        while let Some(version) = next {
+            // `next` before the word: else a reader that saw ACTIVE could meet a chain cut right below this version
+            // after its commit.
+            next = version.next(guard);
+            if let Settled::Committed(timestamp) = self.settle(version, For::Other, guard)
+                && timestamp <= at
+            {
+                return Some(Newest { version, timestamp });
+            }
+        }
+        None
+    }
+
+    /// Appends up to `limit` records between two keys, as of `at`, to `records`, and returns the encoded key to go on
+    /// after; `None` when the range is exhausted. The thread is pinned for this call alone.
+    pub(crate) fn scan(
+        &self,
+        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+        direction: Direction,
+        at: Timestamp,
+        limit: usize,
+        records: &mut Vec<(Key, Vec<u8>)>,
+    ) -> Option<Key> {
+        let guard = self.reclaim.pin();
+        let mut visited = 0;
+        let mut last = None;
+        self.index.walk(bounds, direction, &guard, |node| {
+            let key = node.key();
+            if let Some(found) = self.read_node(node, at, &guard)
+                && let Some(value) = found.version.value()
+            {
+                records.push((Key::from_encoded(key), value.to_vec()));
+            }
+            visited += 1;
+            if visited < limit {
+                return ControlFlow::Continue(());
+            }
+            last = Some(Key::from_encoded(key));
+            ControlFlow::Break(())
+        });
+        last
+    }
+
+    // ---- single writes ----
+
+    /// Writes a value; returns its commit timestamp. O(log n).
+    #[inline]
+    pub fn put(&self, key: &Key, value: &[u8]) -> Timestamp {
+        self.put_with(key, value.len(), |bytes| bytes.copy_from_slice(value))
+    }
+
+    /// Writes a value of `length` bytes that `fill` puts where they will stay; returns its commit timestamp. O(log n).
+    #[inline]
+    pub fn put_with(&self, key: &Key, length: usize, fill: impl FnOnce(&mut [u8])) -> Timestamp {
+        let version = OwnedVersion::put(length, fill);
+        match self.write(key, version, |_| Ok::<(), std::convert::Infallible>(())) {
+            Ok(timestamp) => timestamp,
+            Err(never) => match never {},
+        }
+    }
+
+    /// Deletes a key; returns the commit timestamp, or `None` if there was nothing to delete. O(log n).
+    pub fn delete(&self, key: &Key) -> Option<Timestamp> {
+        let is_there = |newest: Option<Newest<'_>>| match newest {
+            Some(newest) if newest.version.value().is_some() => Ok(()),
+            _ => Err(()),
+        };
+        // A cheap look first: deleting what is not there allocates nothing.
+        {
+            let guard = self.reclaim.pin();
+            store_load_fence(order::F4_READER);
+            is_there(self.read_at(key.as_bytes(), Timestamp::LATEST, &guard)).ok()?;
+        }
+        self.write(key, OwnedVersion::tombstone(), is_there).ok()
+    }
+
+    /// Writes a value if the key's newest commit is `expected`, [`Timestamp::ABSENT`] meaning that there is none.
+    /// Returns the new timestamp, or else the one that was found. O(log n).
+    pub fn compare_and_put(
+        &self,
+        key: &Key,
+        expected: Timestamp,
+        length: usize,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<Timestamp, Timestamp> {
+        self.write(key, OwnedVersion::put(length, fill), |newest| {
+            let found = match newest {
+                Some(newest) if newest.version.value().is_some() => newest.timestamp,
+                _ => Timestamp::ABSENT,
+            };
+            if found == expected { Ok(()) } else { Err(found) }
+        })
+    }
+
+    /// Links `version` above the newest committed version, if `judge` agrees to that one, and commits it. A verdict
+    /// against it is that of the moment when the judged version was the newest.
+    #[inline]
+    fn write<E>(
+        &self,
+        key: &Key,
+        mut version: OwnedVersion,
+        judge: impl Fn(Option<Newest<'_>>) -> Result<(), E>,
+    ) -> Result<Timestamp, E> {
+        let guard = self.reclaim.pin();
+        store_load_fence(order::F4_READER);
+        let linked = loop {
+            let search = self.trace.span(Layer::IndexSearch);
+            let node = match self.index.find(key.as_bytes(), &guard) {
+                Some(node) => node,
+                None => {
+                    judge(None)?;
+                    self.index.find_or_insert(key, &guard)
+                }
+            };
+            search.end();
+            let chain = node.value();
+            let head = chain.head(&guard);
+            if let Head::Sealed = head {
+                // Helping to remove it is required: a stopped remover must not block the key.
+                self.index.remove(node, &guard);
+                continue;
+            }
+            let newest = self.newest_below(head, key.as_bytes(), &guard);
+            judge(newest)?;
+            version.set_next(newest.map(|newest| newest.version));
+            match self.link(chain, head, newest, version, &guard) {
+                Ok(linked) => break linked,
+                Err(back) => version = back,
+            }
+        };
+        let decide = self.trace.span(Layer::Decide);
+        let Settled::Committed(timestamp) = self.settle(linked, For::Own, &guard) else {
+            unreachable!("a put that is linked is never aborted");
+        };
+        decide.end();
+        pause::reached(Step::Decided);
+        self.counters.mine().commits.add(1);
+        self.prune_after_write(linked, timestamp, key, &guard);
+        Ok(timestamp)
+    }
+
+    // ---- transactions ----
+
+    /// Opens a snapshot of this moment. O(1), no allocation in steady state.
+    #[inline]
+    pub fn open_snapshot(&self) -> OpenSnapshot {
+        let span = self.trace.span(Layer::Snapshot);
+        let snapshot = self
+            .snapshots
+            .open(&self.clock, &mut self.local().borrow_mut().kept_slots);
+        span.end();
+        snapshot
+    }
+
+    /// Closes a snapshot, on whichever thread. Called once for each.
+    #[inline]
+    pub fn close_snapshot(&self, snapshot: &OpenSnapshot) {
+        self.snapshots
+            .close(snapshot, &mut self.local().borrow_mut().kept_slots);
+    }
+
+    /// Commits a transaction that read from `snapshot`, which stays open until this returns: all of its writes, sorted
+    /// by key, become visible at the returned timestamp, or none and the number of the write in conflict is returned.
+    pub fn commit(&self, snapshot: &OpenSnapshot, writes: Box<[Write]>) -> Result<Timestamp, Conflicting> {
+        let guard = self.reclaim.pin();
+        let transaction = descriptor::new_descriptor(snapshot.timestamp(), writes, &guard);
+        let mut linked = Linked::new();
+        self.install(transaction, 0, &guard, Some(&mut linked));
+        let decide = self.trace.span(Layer::Decide);
+        let decision = self.settle_transaction(transaction, For::Own);
+        decide.end();
+        pause::reached(Step::Decided);
+        let result = match decision {
+            Status::Committed(timestamp) => {
+                self.counters.mine().commits.add(1);
+                Ok(timestamp)
+            }
+            Status::Aborted(write) => {
+                self.counters.mine().conflicts.add(1);
+                self.note_abort();
+                Err(Conflicting {
+                    key: transaction.writes()[write].key.clone(),
+                })
+            }
+            Status::Active | Status::Prepared => unreachable!("installed and settled"),
+        };
+        for version in &linked {
+            version.resolve_owner(transaction, decision, &guard);
+        }
+        if let Ok(timestamp) = result {
+            self.after_commit(transaction, &linked, timestamp, &guard);
+        }
+        transaction.release(&guard);
+        result
+    }
+
+    /// Resolves and prunes below a committed transaction's versions. Those that helpers linked after it was prepared
+    /// without its owner's looking are searched for, so that the descriptor does not live as long as its coldest
+    /// version.
+    fn after_commit<'g>(
+        &'g self,
+        transaction: descriptor::DescriptorRef<'g>,
+        linked: &[VersionRef<'g>],
+        timestamp: Timestamp,
+        guard: &'g R::Guard<'_>,
+    ) {
+        for (number, write) in transaction.writes().iter().enumerate() {
+            let version = match linked.get(number) {
+                Some(version) => Some(*version),
+                None => self
+                    .read_at(write.key.as_bytes(), timestamp, guard)
+                    .filter(|found| found.timestamp == timestamp)
+                    .map(|found| found.version),
+            };
+            if let Some(version) = version {
+                self.prune_after_write(version, timestamp, &write.key, guard);
+            }
+        }
+    }
+
+    // ---- the rest ----
+
+    /// Returns what the store counts.
+    pub fn stats(&self) -> Stats {
+        let totals = self.reclaim.totals();
+        let (open_snapshots, oldest_snapshot_age) = self.snapshots.open_now();
+        let view = self.fresh_view();
+        let unlinked = self.counters.sum(|counters| &counters.unlinked);
+        Stats {
+            commits: self.counters.sum(|counters| &counters.commits),
+            conflicts: self.counters.sum(|counters| &counters.conflicts),
+            helped_decisions: self.counters.sum(|counters| &counters.helped),
+            live_versions: self.counters.sum(|counters| &counters.linked).saturating_sub(unlinked),
+            retired_bytes: totals.retired_bytes,
+            pending_bytes: totals.retired_bytes.saturating_sub(totals.freed_bytes),
+            pending_versions: totals.retired.saturating_sub(totals.freed),
+            watermark_lag: view.limit().get() - view.watermark().get(),
+            open_snapshots,
+            oldest_snapshot_age,
+        }
+    }
+
+    /// Collects everything that can be collected now: prunable versions and dead keys. Returns how many versions
+    /// were retired. O(keys).
+    pub fn collect_garbage(&self) -> u64 {
+        self.sweep()
+    }
+
+    #[inline]
+    fn local(&self) -> &RefCell<Local> {
+        self.locals.get_or(|| CachePadded::new(Local::new(self.fresh_view())))
+    }
+}
+
+impl<I, R, C> Default for VersionedStore<I, R, C>
+where
+    I: Index<Chain, R>,
+    R: Reclaim,
+    C: Clock,
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// A transaction failed because somebody else committed `key` after its snapshot.
+#[derive(Debug)]
+pub struct Conflicting {
+    /// The key that both wrote.
+    pub key: Key,
+}

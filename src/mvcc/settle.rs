@@ -1,0 +1,293 @@
+//! What any thread may do for another's put or transaction: settle it, install it, finish it.
+//!
+//! A thread that meets something undecided never waits for its owner. PREPARED means that only the timestamp is open,
+//! so whoever meets it draws one and decides; the owner then finds the decision made. ACTIVE means that versions are
+//! still being linked: readers may pass it, since its timestamp will be later than theirs, and writers link the rest
+//! themselves.
+//!
+//! # Invariants
+//!
+//! 1. A timestamp is drawn for a put or transaction only after its status was seen to be PREPARED.
+//! 2. `install` loads a head, and its word, *before* it checks that the transaction is still ACTIVE, and links only
+//!    over that head. So an exchange can succeed for a decided transaction only if that was aborted.
+//! 3. Helping recurses to strictly greater keys: a helped transaction already has its version at the key where it
+//!    was met, and keys are installed in order. So there is no cycle, and the depth is at most the number of open
+//!    transactions.
+//! 4. Nobody but the transaction itself can be aborted, and only because a version newer than its snapshot is
+//!    committed.
+//!
+//! # Progress
+//!
+//! Lock-free. Each retry follows another thread's successful exchange; helping one transaction takes a bounded number
+//! of steps beyond that.
+#![forbid(unsafe_code)]
+
+use smallvec::SmallVec;
+
+use crate::index::{Index, Node};
+use crate::reclaim::Reclaim;
+use crate::sync::pause::{self, Step};
+use crate::sync::{order, store_load_fence};
+use crate::trace::Layer;
+use crate::types::Timestamp;
+
+use super::VersionedStore;
+use super::chain::{Chain, Head, OwnedVersion, VersionRef, Word};
+use super::clock::Clock;
+use super::descriptor::DescriptorRef;
+use super::status::Status;
+
+/// The decision on a version, as far as there is one.
+#[derive(Clone, Copy)]
+pub(crate) enum Settled<'g> {
+    /// Final.
+    Committed(Timestamp),
+    /// Final: skip it.
+    Aborted,
+    /// Its transaction is still linking versions.
+    Active(DescriptorRef<'g>),
+}
+
+/// The newest committed version of a chain.
+#[derive(Clone, Copy)]
+pub(crate) struct Newest<'g> {
+    pub(crate) version: VersionRef<'g>,
+    pub(crate) timestamp: Timestamp,
+}
+
+/// A transaction's versions that its owner has seen linked.
+pub(crate) type Linked<'g> = SmallVec<[VersionRef<'g>; 8]>;
+
+/// Whose work it is; only the statistics care.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum For {
+    /// The caller's own.
+    Own,
+    /// Somebody else's.
+    Other,
+}
+
+impl<I, R, C> VersionedStore<I, R, C>
+where
+    I: Index<Chain, R>,
+    R: Reclaim,
+    C: Clock,
+{
+    /// Decides a version's put or transaction if it is PREPARED, and returns where it stands.
+    #[inline]
+    pub(super) fn settle<'g>(&self, version: VersionRef<'g>, whose: For, guard: &'g R::Guard<'_>) -> Settled<'g> {
+        loop {
+            match version.word(guard) {
+                Word::Own(Status::Committed(ts)) => return Settled::Committed(ts),
+                Word::Own(Status::Aborted(_)) => return Settled::Aborted,
+                // INVARIANT 1: seen PREPARED.
+                Word::Own(Status::Prepared) => self.decide_put(version, whose, guard),
+                Word::Own(Status::Active) => unreachable!("a put is born PREPARED"),
+                Word::Owner(owner) => match self.settle_transaction(owner, whose) {
+                    Status::Committed(ts) => {
+                        version.resolve_owner(owner, Status::Committed(ts), guard);
+                        return Settled::Committed(ts);
+                    }
+                    Status::Aborted(write) => {
+                        version.resolve_owner(owner, Status::Aborted(write), guard);
+                        return Settled::Aborted;
+                    }
+                    Status::Active | Status::Prepared => return Settled::Active(owner),
+                },
+            }
+        }
+    }
+
+    /// Draws a timestamp for a put seen PREPARED, and tries to decide it.
+    #[inline]
+    fn decide_put<'g>(&self, version: VersionRef<'g>, whose: For, guard: &'g R::Guard<'_>) {
+        // What hangs below an undecided put is committed, and stays until the put is decided. A late helper may find
+        // it gone; its exchange fails.
+        let predecessor = match version.next(guard).map(|older| older.word(guard)) {
+            None => Timestamp::ABSENT,
+            Some(Word::Own(Status::Committed(ts))) => ts,
+            Some(Word::Owner(owner)) => match owner.status() {
+                Status::Committed(ts) => ts,
+                _ => Timestamp::ABSENT,
+            },
+            Some(Word::Own(_)) => Timestamp::ABSENT,
+        };
+        store_load_fence(order::F1_WRITER);
+        let ts = self.clock.draw_commit(predecessor);
+        pause::reached(Step::Drawn);
+        if version.decide_put(ts) && whose == For::Other {
+            self.counters.mine().helped.add(1);
+        }
+    }
+
+    /// Decides a transaction if it is PREPARED, and returns its status.
+    #[inline]
+    pub(super) fn settle_transaction(&self, owner: DescriptorRef<'_>, whose: For) -> Status {
+        loop {
+            let status = owner.status();
+            // INVARIANT 1: seen PREPARED. No predecessor is needed: all have at most the transaction's read timestamp,
+            // and the clock has passed that.
+            if status != Status::Prepared {
+                return status;
+            }
+            store_load_fence(order::F1_WRITER);
+            let ts = self.clock.draw_commit(owner.read_timestamp());
+            pause::reached(Step::Drawn);
+            if owner.decide(ts) && whose == For::Other {
+                self.counters.mine().helped.add(1);
+            }
+        }
+    }
+
+    /// Brings whatever put or transaction `version` belongs to, found at `key`, to its decision. Never waits.
+    #[inline]
+    pub(super) fn finish<'g>(&'g self, version: VersionRef<'g>, key: &[u8], guard: &'g R::Guard<'_>) -> Settled<'g> {
+        loop {
+            match self.settle(version, For::Other, guard) {
+                // INVARIANT 3: the owner's version at `key` is linked, so installing goes on above it.
+                Settled::Active(owner) => self.install(owner, owner.position(key), guard, None),
+                decided => return decided,
+            }
+        }
+    }
+
+    /// Returns the newest committed version at or below `head`, after finishing whatever stands at the head.
+    #[inline]
+    pub(super) fn newest_below<'g>(
+        &'g self,
+        head: Head<'g>,
+        key: &[u8],
+        guard: &'g R::Guard<'_>,
+    ) -> Option<Newest<'g>> {
+        let Head::Version(version) = head else { return None };
+        // `next` before the word: see `read_at`.
+        let next = version.next(guard);
+        match self.finish(version, key, guard) {
+            Settled::Committed(timestamp) => Some(Newest { version, timestamp }),
+            // Only the head may be aborted, so what hangs below it is committed.
+            _ => next.map(|version| Newest {
+                version,
+                timestamp: self.committed(version, guard),
+            }),
+        }
+    }
+
+    /// Returns the timestamp of a version that is not the head of its chain.
+    #[inline]
+    pub(super) fn committed<'g>(&self, version: VersionRef<'g>, guard: &'g R::Guard<'_>) -> Timestamp {
+        match self.settle(version, For::Other, guard) {
+            Settled::Committed(ts) => ts,
+            Settled::Aborted | Settled::Active(_) => unreachable!("every version below a head is committed"),
+        }
+    }
+
+    /// Links a transaction's versions from write number `from` on, then prepares it. Run by the owner, and by any
+    /// number of helpers. Afterwards the transaction is not ACTIVE. The owner passes `linked` and finds there what it
+    /// saw linked.
+    pub(super) fn install<'g>(
+        &'g self,
+        transaction: DescriptorRef<'g>,
+        from: usize,
+        guard: &'g R::Guard<'_>,
+        mut linked: Option<&mut Linked<'g>>,
+    ) {
+        for number in from..transaction.writes().len() {
+            match self.install_one(transaction, number, guard) {
+                Some(version) => {
+                    if let Some(linked) = &mut linked {
+                        linked.push(version);
+                    }
+                }
+                None => return,
+            }
+        }
+        pause::reached(Step::Installed);
+        transaction.prepare();
+    }
+
+    /// Links the version of one write, unless somebody has. `None` means that the transaction is not ACTIVE any more.
+    fn install_one<'g>(
+        &'g self,
+        transaction: DescriptorRef<'g>,
+        number: usize,
+        guard: &'g R::Guard<'_>,
+    ) -> Option<VersionRef<'g>> {
+        let write = &transaction.writes()[number];
+        let key = write.key.as_bytes();
+        let mut unlinked = None;
+        loop {
+            let search = self.trace.span(Layer::IndexSearch);
+            // An empty chain is inserted, never a filled one: "absent" is the one expected value that can come back,
+            // and a stalled helper must not bring a deleted key back to life with it.
+            let node = match self.index.find(key, guard) {
+                Some(node) => node,
+                None => self.index.find_or_insert(&write.key, guard),
+            };
+            search.end();
+            let chain = node.value();
+            let head = chain.head(guard);
+            // INVARIANT 2: head and word before the check.
+            let word = match head {
+                Head::Sealed => {
+                    self.index.remove(node, guard);
+                    continue;
+                }
+                Head::Empty => None,
+                Head::Version(version) => Some((version, version.word(guard))),
+            };
+            if transaction.status() != Status::Active {
+                return None;
+            }
+            if let Some((version, Word::Owner(owner))) = word
+                && owner.is(transaction)
+            {
+                return Some(version);
+            }
+            let newest = self.newest_below(head, key, guard);
+            if newest.is_some_and(|newest| newest.timestamp > transaction.read_timestamp()) {
+                transaction.abort(number);
+                return None;
+            }
+            let version = unlinked
+                .take()
+                .unwrap_or_else(|| OwnedVersion::owned_by(transaction, write.value.as_deref()));
+            version.set_next(newest.map(|newest| newest.version));
+            if !transaction.take() {
+                return None;
+            }
+            match self.link(chain, head, newest, version, guard) {
+                Ok(version) => return Some(version),
+                Err(version) => {
+                    transaction.release(guard);
+                    unlinked = Some(version);
+                }
+            }
+        }
+    }
+
+    /// Links `version` over `head`, whose newest committed version is `newest`, and retires an aborted head that it
+    /// bypasses.
+    #[inline]
+    pub(super) fn link<'g>(
+        &self,
+        chain: &Chain,
+        head: Head<'g>,
+        newest: Option<Newest<'g>>,
+        version: OwnedVersion,
+        guard: &'g R::Guard<'_>,
+    ) -> Result<VersionRef<'g>, OwnedVersion> {
+        let install = self.trace.span(Layer::Install);
+        let version = chain.link(head, version, guard)?;
+        install.end();
+        pause::reached(Step::Linked);
+        let mine = self.counters.mine();
+        mine.linked.add(1);
+        if let Head::Version(bypassed) = head
+            && !newest.is_some_and(|newest| newest.version.is(bypassed))
+        {
+            Chain::retire_bypassed(bypassed, guard);
+            mine.unlinked.add(1);
+        }
+        Ok(version)
+    }
+}

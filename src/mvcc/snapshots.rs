@@ -1,0 +1,313 @@
+//! The slots of open snapshots, and what they allow to be pruned.
+//!
+//! An open snapshot owns one slot, on cache lines of its own. The handle owns the slot's number and may move between
+//! threads; closing gives the number to the closing thread, which reuses it for its next snapshot, so opening and
+//! closing allocate nothing.
+//!
+//! ```text
+//!  slot:  0                  closed
+//!         ts << 2 | PENDING  opening: its timestamp will be at least ts
+//!         ts << 2 | EXACT    open at exactly ts
+//! ```
+//!
+//! # Invariants
+//!
+//! 1. A slot holds a bound *before* its snapshot's timestamp is drawn, and until the snapshot is closed it never holds
+//!    more than that timestamp.
+//! 2. A view reads the clock *before* the slots. So a snapshot that a view does not show drew its timestamp after that
+//!    clock was read, and has at least `Clock::least_snapshot_after` of it. This holds however old the view is: a stale
+//!    view only allows less.
+//! 3. Slots are never freed before the store.
+//!
+//! # Memory ordering
+//!
+//! | atomic | writer | reader | what the pair does |
+//! |---|---|---|---|
+//! | `word` | `PUBLISH_SLOT`, then the draw | clock, then `READ_SLOT` | F2: a view misses a slot only if it read the clock before the draw |
+//! | `used` | `CLAIM_SLOT`, then the slot | clock, then `CLAIM_SLOT` | F2, for slots never used before |
+//! | `word` | `EXACT_SLOT` | `READ_SLOT` | raises the bound, which nothing else depends on |
+//! | `word` | `CLOSE_SLOT` | `READ_SLOT` | the snapshot's reads are before the pruning that its end allows |
+//!
+//! # Progress
+//!
+//! Lock-free, and wait-free but for the library's queue of spare numbers, which is touched only when snapshots are
+//! closed by other threads than open them.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use crossbeam_queue::SegQueue;
+use crossbeam_utils::CachePadded;
+use once_cell::race::OnceBox;
+use smallvec::SmallVec;
+
+use crate::sync::pause::{self, Step};
+use crate::sync::{AtomicU64, AtomicUsize, CoarseTime, order, store_load_fence};
+use crate::types::Timestamp;
+
+use super::clock::Clock;
+
+/// Slots of the first chunk; each further chunk has twice as many as the one before.
+const FIRST_CHUNK: usize = if cfg!(loom) { 4 } else { 64 };
+/// Chunks, enough for more snapshots than memory holds.
+const CHUNKS: usize = 24;
+/// Slot numbers that a thread keeps for itself.
+const KEPT_SLOTS: usize = 8;
+
+const KIND_BITS: u32 = 2;
+const PENDING: u64 = 1;
+const EXACT: u64 = 2;
+const CLOSED: u64 = 0;
+
+/// One snapshot's slot.
+struct Slot {
+    word: AtomicU64,
+    opened: CoarseTime,
+}
+
+impl Slot {
+    fn new() -> CachePadded<Self> {
+        CachePadded::new(Self {
+            word: AtomicU64::new(CLOSED),
+            opened: CoarseTime::default(),
+        })
+    }
+}
+
+/// All slots of a store.
+pub(crate) struct Snapshots {
+    first: Box<[CachePadded<Slot>]>,
+    chunks: [OnceBox<Vec<CachePadded<Slot>>>; CHUNKS],
+    /// Slots ever used: numbers from here on are untouched.
+    used: CachePadded<AtomicUsize>,
+    /// Numbers given back by threads that had enough of them.
+    spare: SegQueue<usize>,
+}
+
+/// The slot numbers that a thread has at hand.
+pub(crate) type KeptSlots = SmallVec<[usize; KEPT_SLOTS]>;
+
+/// An open snapshot: its timestamp, and the number of its slot, to be closed once.
+#[derive(Debug)]
+pub struct OpenSnapshot {
+    slot: usize,
+    timestamp: Timestamp,
+}
+
+impl OpenSnapshot {
+    /// Returns the read timestamp.
+    #[inline]
+    pub fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+}
+
+/// Open snapshots at one moment, and how far the clock was before they were looked at.
+#[derive(Clone, Debug)]
+pub(crate) struct View {
+    /// No snapshot beside those in `open` has less than this timestamp, now or later.
+    limit: Timestamp,
+    /// Timestamps of open snapshots, ascending.
+    open: Vec<Timestamp>,
+}
+
+impl Snapshots {
+    pub(crate) fn new() -> Self {
+        Self {
+            first: (0..FIRST_CHUNK).map(|_| Slot::new()).collect(),
+            chunks: [const { OnceBox::new() }; CHUNKS],
+            used: CachePadded::new(AtomicUsize::new(0)),
+            spare: SegQueue::new(),
+        }
+    }
+
+    /// Opens a snapshot: publishes its bound, then draws its timestamp. O(1), no allocation once `kept` has a number.
+    #[inline]
+    pub(crate) fn open<C: Clock>(&self, clock: &C, kept: &mut KeptSlots) -> OpenSnapshot {
+        let number = kept.pop().unwrap_or_else(|| self.claim());
+        let slot = self.slot(number);
+        slot.opened.set_now();
+        let bound = C::least_snapshot_after(clock.now());
+        // ORDERING: SeqCst, F2; before the draw below. Pairs with `view`. INVARIANT 1.
+        slot.word.store(bound.get() << KIND_BITS | PENDING, order::PUBLISH_SLOT);
+        store_load_fence(order::F2_SNAPSHOT);
+        pause::reached(Step::SlotPending);
+        let timestamp = clock.draw_snapshot();
+        pause::reached(Step::SnapshotDrawn);
+        // ORDERING: Release; a view that still sees the bound allows less.
+        slot.word.store(timestamp.get() << KIND_BITS | EXACT, order::EXACT_SLOT);
+        // From here on the snapshot's thread reads heads and statuses.
+        store_load_fence(order::F1_READER);
+        OpenSnapshot {
+            slot: number,
+            timestamp,
+        }
+    }
+
+    /// Closes a snapshot and gives its slot's number to the calling thread.
+    #[inline]
+    pub(crate) fn close(&self, snapshot: &OpenSnapshot, kept: &mut KeptSlots) {
+        // ORDERING: Release; the snapshot's reads are before the pruning that this allows. Pairs with `view`.
+        self.slot(snapshot.slot).word.store(CLOSED, order::CLOSE_SLOT);
+        if kept.len() < KEPT_SLOTS {
+            kept.push(snapshot.slot);
+        } else {
+            self.spare.push(snapshot.slot);
+        }
+    }
+
+    /// Looks at the clock, then at all slots. O(slots ever used).
+    pub(crate) fn view<C: Clock>(&self, clock: &C, view: &mut View) {
+        // INVARIANT 2: the clock first.
+        view.limit = C::least_snapshot_after(clock.now());
+        store_load_fence(order::F2_PRUNER);
+        view.open.clear();
+        // ORDERING: SeqCst, F2; pairs with `claim`.
+        for number in 0..self.used.load(order::CLAIM_SLOT) {
+            // ORDERING: SeqCst, F2; pairs with `open` and `close`.
+            let word = self.slot(number).word.load(order::READ_SLOT);
+            let timestamp = Timestamp::from_raw(word >> KIND_BITS);
+            match word & ((1 << KIND_BITS) - 1) {
+                PENDING => view.limit = view.limit.min(timestamp),
+                EXACT => view.open.push(timestamp),
+                _ => {}
+            }
+        }
+        view.open.sort_unstable();
+        view.open.dedup();
+    }
+
+    /// Returns how many snapshots are open, and the age of the oldest.
+    pub(crate) fn open_now(&self) -> (u64, Option<Duration>) {
+        let mut count = 0;
+        let mut oldest = None;
+        // ORDERING: as in `view`; a statistic.
+        for number in 0..self.used.load(order::CLAIM_SLOT) {
+            let slot = self.slot(number);
+            if slot.word.load(order::READ_SLOT) != CLOSED {
+                count += 1;
+                oldest = oldest.max(Some(slot.opened.elapsed()));
+            }
+        }
+        (count, oldest)
+    }
+
+    /// Returns the number of a slot that nobody uses.
+    #[cold]
+    fn claim(&self) -> usize {
+        // ORDERING: SeqCst, F2; before the slot's bound is stored. Pairs with `view`.
+        self.spare
+            .pop()
+            .unwrap_or_else(|| self.used.fetch_add(1, order::CLAIM_SLOT))
+    }
+
+    #[inline]
+    fn slot(&self, number: usize) -> &Slot {
+        match self.first.get(number) {
+            Some(slot) => slot,
+            None => self.later_slot(number),
+        }
+    }
+
+    #[cold]
+    fn later_slot(&self, number: usize) -> &Slot {
+        let chunk = (number / FIRST_CHUNK + 1).ilog2() as usize;
+        let start = FIRST_CHUNK * ((1 << chunk) - 1);
+        let slots =
+            self.chunks[chunk - 1].get_or_init(|| Box::new((0..FIRST_CHUNK << chunk).map(|_| Slot::new()).collect()));
+        &slots[number - start]
+    }
+}
+
+impl View {
+    /// Returns a view that allows nothing to be pruned.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            limit: Timestamp::ABSENT,
+            open: Vec::new(),
+        }
+    }
+
+    /// Returns the greatest timestamp at which every present and future snapshot can be said to be known.
+    pub(crate) fn limit(&self) -> Timestamp {
+        self.limit
+    }
+
+    /// Returns the timestamp at or below which, of each key, only the newest version can be seen.
+    pub(crate) fn watermark(&self) -> Timestamp {
+        self.open.first().map_or(self.limit, |oldest| self.limit.min(*oldest))
+    }
+
+    /// Says whether a version committed at `older` is invisible to every present and future snapshot, given that
+    /// the version above it is committed at `newer`.
+    #[inline]
+    pub(crate) fn hides(&self, older: Timestamp, newer: Timestamp) -> bool {
+        debug_assert!(older < newer);
+        newer <= self.limit && {
+            let first_not_before = self.open.partition_point(|snapshot| *snapshot < older);
+            self.open
+                .get(first_not_before)
+                .is_none_or(|snapshot| *snapshot >= newer)
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::mvcc::clock::{ReaderDriven, WriterDriven};
+
+    #[test]
+    fn a_view_knows_the_open_snapshots_and_bounds_the_rest() {
+        fn check<C: Clock>() {
+            let (snapshots, clock, mut kept) = (Snapshots::new(), C::new(), KeptSlots::new());
+            let old = clock.draw_commit(Timestamp::ABSENT);
+            let snapshot = snapshots.open(&clock, &mut kept);
+            let new = clock.draw_commit(old);
+            assert!(old <= snapshot.timestamp() && snapshot.timestamp() < new);
+            clock.pass();
+            let mut view = View::nothing();
+            snapshots.view(&clock, &mut view);
+            assert_eq!(view.watermark(), snapshot.timestamp());
+            assert!(!view.hides(old, new), "the snapshot sees the older version");
+            assert_eq!(snapshots.open_now().0, 1);
+            snapshots.close(&snapshot, &mut kept);
+            snapshots.view(&clock, &mut view);
+            assert!(view.hides(old, new));
+            assert!(view.watermark() >= new);
+            assert_eq!(snapshots.open_now(), (0, None));
+        }
+        check::<ReaderDriven>();
+        check::<WriterDriven>();
+    }
+
+    #[test]
+    fn versions_between_two_snapshots_are_hidden() {
+        let view = View {
+            limit: Timestamp::from_raw(100),
+            open: [10, 20].map(Timestamp::from_raw).to_vec(),
+        };
+        let hides = |older, newer| view.hides(Timestamp::from_raw(older), Timestamp::from_raw(newer));
+        assert!(hides(11, 19) && hides(11, 20) && hides(21, 100) && hides(1, 10));
+        assert!(!hides(10, 11) && !hides(9, 11) && !hides(15, 21) && !hides(20, 21));
+        assert!(!hides(50, 101), "a later snapshot may still be drawn below 101");
+    }
+
+    #[test]
+    fn many_snapshots_get_slots_of_their_own() {
+        let (snapshots, clock, mut kept) = (Snapshots::new(), ReaderDriven::new(), KeptSlots::new());
+        let open: Vec<_> = (0..5 * FIRST_CHUNK)
+            .map(|_| snapshots.open(&clock, &mut kept))
+            .collect();
+        let mut view = View::nothing();
+        snapshots.view(&clock, &mut view);
+        assert_eq!(view.open.len(), open.len());
+        for snapshot in &open {
+            snapshots.close(snapshot, &mut kept);
+        }
+        assert_eq!(kept.len(), KEPT_SLOTS);
+        let again: Vec<_> = (0..open.len()).map(|_| snapshots.open(&clock, &mut kept)).collect();
+        let greatest = again.iter().map(|snapshot| snapshot.slot).max();
+        assert!(greatest < Some(open.len()), "closed slots are used again");
+    }
+}

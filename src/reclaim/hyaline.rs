@@ -1,0 +1,126 @@
+//! Reclamation by Hyaline, through seize.
+//!
+//! A batch of retired objects is counted by the threads that were pinned when it was retired, and freed
+//! by whichever leaves last (Nikolaev and Ravindran, PLDI 2021). Without its robust extension a stalled guard
+//! still holds back what is retired while it is active.
+//!
+//! The library's skiplist always frees its own nodes by crossbeam-epoch, so a guard here pins both collectors;
+//! a comparison of reclamation alone needs an index that goes through this seam.
+//!
+//! seize asks that every load of a protected pointer take part in its barrier: `SEQ_CST_LOADS`, a plain load on x86-64.
+//!
+//! **Progress.** Lock-free; the library issues a process-wide barrier (`membarrier`) once per batch.
+
+use std::cell::Cell;
+
+use super::epoch::EpochGuard;
+use super::{Counters, EpochReclaim, Guard, PinsEpoch, Reclaim, Retired, Totals};
+
+/// A store's own seize collector, and a crossbeam-epoch collector for an index that needs one.
+pub struct HyalineReclaim {
+    collector: seize::Collector,
+    epoch: EpochReclaim,
+    counters: Counters,
+}
+
+thread_local! {
+    /// Objects and bytes this thread has freed, of all stores. seize hands a callback nothing but the object, so a
+    /// guard reads this before and after each of its calls, and counts the difference for its own store.
+    static FREED: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+}
+
+impl HyalineReclaim {
+    /// Returns the crossbeam-epoch collector, for an index that frees its own nodes through it.
+    pub fn collector(&self) -> &crossbeam_epoch::Collector {
+        self.epoch.collector()
+    }
+}
+
+impl Reclaim for HyalineReclaim {
+    type Guard<'a> = HyalineGuard<'a>;
+
+    fn new() -> Self {
+        Self {
+            collector: seize::Collector::new(),
+            epoch: EpochReclaim::new(),
+            counters: Counters::new(),
+        }
+    }
+
+    #[inline]
+    fn pin(&self) -> HyalineGuard<'_> {
+        HyalineGuard {
+            guard: Some(self.collector.enter()),
+            epoch: self.epoch.pin(),
+            counters: &self.counters,
+        }
+    }
+
+    fn totals(&self) -> Totals {
+        self.counters.totals()
+    }
+}
+
+/// A pinned thread.
+pub struct HyalineGuard<'a> {
+    /// `None` only while it is being dropped.
+    guard: Option<seize::LocalGuard<'a>>,
+    epoch: EpochGuard<'a>,
+    counters: &'a Counters,
+}
+
+impl HyalineGuard<'_> {
+    /// Runs `call` and counts what it made this thread free.
+    fn counting_frees<T>(counters: &Counters, call: impl FnOnce() -> T) -> T {
+        let before = FREED.get();
+        let result = call();
+        let after = FREED.get();
+        if after != before {
+            counters.freed(after.0 - before.0, after.1 - before.1);
+        }
+        result
+    }
+}
+
+impl PinsEpoch for HyalineGuard<'_> {
+    #[inline]
+    fn epoch(&self) -> &crossbeam_epoch::Guard {
+        self.epoch.epoch()
+    }
+}
+
+/// Frees one object for seize, and counts it.
+///
+/// # Safety
+///
+/// As for [`Retired::reclaim`].
+unsafe fn reclaim_counted<T: Retired>(ptr: *mut T, _: &seize::Collector) {
+    // SAFETY: not reclaimed before, so still valid.
+    let bytes = unsafe { &*ptr }.bytes();
+    // SAFETY: guaranteed by the caller.
+    unsafe { T::reclaim(ptr) };
+    let (objects, total) = FREED.get();
+    FREED.set((objects + 1, total + bytes as u64));
+}
+
+impl Guard for HyalineGuard<'_> {
+    const SEQ_CST_LOADS: bool = true;
+
+    #[inline]
+    unsafe fn retire<T: Retired>(&self, ptr: *mut T) {
+        use seize::Guard as _;
+        // SAFETY: `ptr` is valid by contract.
+        self.counters.retired(unsafe { &*ptr }.bytes());
+        let guard = self.guard.as_ref().expect("set until the guard is dropped");
+        // SAFETY: the contract of `retire` is that of `defer_retire`, and `T: Send`.
+        Self::counting_frees(self.counters, || unsafe {
+            guard.defer_retire(ptr, reclaim_counted::<T>)
+        });
+    }
+}
+
+impl Drop for HyalineGuard<'_> {
+    fn drop(&mut self) {
+        Self::counting_frees(self.counters, || drop(self.guard.take()));
+    }
+}

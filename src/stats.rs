@@ -1,0 +1,73 @@
+//! What the engine counts: per thread, summed on demand, so that no counter is shared on the hot path.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use crossbeam_utils::CachePadded;
+
+use crate::sync::{Counter, PerThread};
+
+/// What a database has done so far and what it holds now.
+///
+/// The numbers are read one by one while the database runs, so they agree with each other only when it rests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Puts, deletes and transactions that committed.
+    pub commits: u64,
+    /// Transactions that ended in a conflict.
+    pub conflicts: u64,
+    /// Puts and transactions that another thread than their owner decided.
+    pub helped_decisions: u64,
+    /// Versions that are linked in some chain, tombstones included.
+    pub live_versions: u64,
+    /// Bytes of versions and descriptors retired so far.
+    pub retired_bytes: u64,
+    /// Bytes that are retired and not yet freed.
+    pub pending_bytes: u64,
+    /// Versions and descriptors that are retired and not yet freed.
+    pub pending_versions: u64,
+    /// How far the watermark is behind the newest timestamp that could be drawn, in timestamps.
+    pub watermark_lag: u64,
+    /// Snapshots that are open, those of running transactions included.
+    pub open_snapshots: u64,
+    /// How long the oldest of them has been open, to about 4 ms; `None` if there is none.
+    pub oldest_snapshot_age: Option<Duration>,
+}
+
+/// The counters of one store.
+pub(crate) struct Counters {
+    threads: PerThread<CachePadded<ThreadCounters>>,
+}
+
+/// The counters of one thread, on a cache line of their own.
+#[derive(Default)]
+pub(crate) struct ThreadCounters {
+    pub(crate) commits: Counter,
+    pub(crate) conflicts: Counter,
+    pub(crate) helped: Counter,
+    pub(crate) linked: Counter,
+    pub(crate) unlinked: Counter,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        Self {
+            threads: PerThread::new(),
+        }
+    }
+
+    /// Returns this thread's counters.
+    #[inline]
+    pub(crate) fn mine(&self) -> &ThreadCounters {
+        self.threads.get_or(CachePadded::default)
+    }
+
+    /// Sums one counter over all threads.
+    pub(crate) fn sum(&self, pick: impl Fn(&ThreadCounters) -> &Counter) -> u64 {
+        self.threads
+            .iter()
+            .map(|thread| pick(thread).get())
+            .fold(0, u64::wrapping_add)
+    }
+}

@@ -1,0 +1,514 @@
+//! The one switch between the standard library and loom, and the register of every memory ordering.
+//!
+//! All other files take atomics, fences and per-thread state from here, so that a build with
+//! `--cfg loom` runs the same code under the model checker. `cfg(loom)` alone decides: a separate crate
+//! sees the engine without `cfg(test)`.
+//!
+//! **Orderings have names.** [`order`] declares each ordering that pairs with another, with its partner and
+//! the model that needs it. In a normal build a name is a plain constant. In a loom build it is looked
+//! up at run time, and `UNLATCHED_WEAKEN=NAME` weakens exactly that one by a step: a model must then fail.
+//!
+//! **Store-load points.** At four places (F1-F4 of the commit protocol, listed in [`order`]) two threads must
+//! each see the other: both sides write one location and then read another. The accesses named there are `SeqCst`.
+//! loom treats `SeqCst` accesses as acquire-release but models fences, so [`store_load_fence`] stands
+//! between the two accesses: a real fence under loom, nothing otherwise.
+//!
+//! **Per-thread state** ([`PerThread`]) belongs to one store and one thread. A thread that ends leaves its
+//! state to the next thread that is given its slot, so nothing is lost and nothing is freed behind a reader's back.
+#![forbid(unsafe_code)]
+
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
+
+#[cfg(loom)]
+pub(crate) use self::model::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
+
+#[cfg(not(loom))]
+pub(crate) use self::std_impl::{PerThread, store_load_fence};
+
+#[cfg(loom)]
+pub(crate) use self::model::{PerThread, Turn, store_load_fence};
+
+/// A number that one thread adds to and any thread may read. A statistic, never part of a protocol: it stays a
+/// standard atomic under loom, where it would only multiply the interleavings.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(std::sync::atomic::AtomicU64);
+
+impl Counter {
+    /// Adds to the number. Only the owning thread calls it, so that no read-modify-write is needed.
+    #[inline]
+    pub(crate) fn add(&self, amount: u64) {
+        // ORDERING: Relaxed; nothing depends on a statistic.
+        let now = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        self.0
+            .store(now.wrapping_add(amount), std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Returns the number.
+    pub(crate) fn get(&self) -> u64 {
+        // ORDERING: Relaxed; nothing depends on a statistic.
+        self.0.load(std::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+/// When something happened, to about 4 ms and at the cost of a few cycles: the kernel's coarse clock where there is
+/// one. For ages in statistics, never for measurements. Written by one thread, read by any.
+#[derive(Debug, Default)]
+pub(crate) struct CoarseTime(std::sync::atomic::AtomicU64);
+
+impl CoarseTime {
+    /// Remembers this moment.
+    #[inline]
+    pub(crate) fn set_now(&self) {
+        // ORDERING: Relaxed; a statistic.
+        self.0.store(Self::now_ms(), std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Returns how long ago that was.
+    pub(crate) fn elapsed(&self) -> std::time::Duration {
+        // ORDERING: Relaxed; a statistic.
+        let then = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        std::time::Duration::from_millis(Self::now_ms().saturating_sub(then))
+    }
+
+    #[cfg(all(target_os = "linux", not(miri), not(loom)))]
+    fn now_ms() -> u64 {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::MonotonicCoarse);
+        now.tv_sec as u64 * 1_000 + now.tv_nsec as u64 / 1_000_000
+    }
+
+    #[cfg(any(not(target_os = "linux"), miri, loom))]
+    fn now_ms() -> u64 {
+        use std::time::Instant;
+        static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+        START.get_or_init(Instant::now).elapsed().as_millis() as u64
+    }
+}
+
+/// Named steps at which a test may stop a thread, to show that nobody waits for it. They exist in builds with debug
+/// assertions and under loom; elsewhere `reached` is empty.
+pub mod pause {
+    /// The steps of a put, a commit, a snapshot and a removal.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub enum Step {
+        /// A put's or transaction's version is linked, its timestamp not drawn.
+        Linked,
+        /// A transaction's versions are all linked, its status still ACTIVE.
+        Installed,
+        /// A timestamp is drawn, the decision not taken.
+        Drawn,
+        /// A put or transaction is decided, nothing is cleaned up.
+        Decided,
+        /// A snapshot's slot holds its bound, no timestamp is drawn.
+        SlotPending,
+        /// A snapshot is drawn, its slot still holds the bound.
+        SnapshotDrawn,
+        /// A dead version is frozen, not yet unlinked.
+        Frozen,
+        /// A dead chain is sealed, still in the index.
+        Sealed,
+    }
+
+    #[cfg(any(debug_assertions, loom))]
+    mod hook {
+        use std::cell::RefCell;
+
+        type Hook = Box<dyn FnMut(super::Step)>;
+
+        #[cfg(not(loom))]
+        thread_local! {
+            static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
+        }
+
+        #[cfg(loom)]
+        loom::thread_local! {
+            static HOOK: RefCell<Option<Hook>> = RefCell::new(None);
+        }
+
+        /// Calls `hook` at every step this thread reaches from now on; `None` stops that.
+        pub fn set_hook(hook: Option<Hook>) {
+            HOOK.with(|slot| *slot.borrow_mut() = hook);
+        }
+
+        /// Tells the hook, if there is one, that this thread reached `step`.
+        pub(crate) fn reached(step: super::Step) {
+            let hook = HOOK.with(|slot| slot.borrow_mut().take());
+            if let Some(mut hook) = hook {
+                hook(step);
+                HOOK.with(|slot| *slot.borrow_mut() = Some(hook));
+            }
+        }
+    }
+
+    #[cfg(any(debug_assertions, loom))]
+    pub(crate) use self::hook::reached;
+    #[cfg(any(debug_assertions, loom))]
+    pub use self::hook::set_hook;
+
+    /// Does nothing in this build.
+    #[cfg(not(any(debug_assertions, loom)))]
+    #[inline(always)]
+    pub(crate) fn reached(_step: Step) {}
+}
+
+/// Declares named orderings: constants in a normal build, looked up by name under loom.
+macro_rules! orderings {
+    ($($(#[$doc:meta])* $name:ident = $strong:ident, weaker $weak:ident;)*) => {
+        /// Every ordering that pairs with another, by name. Each entry says who pairs with it, what travels
+        /// over the edge, and which model fails without it.
+        #[allow(unreachable_pub, reason = "part of it is shown through `internals`")]
+        pub mod order {
+            #[cfg(not(loom))]
+            use std::sync::atomic::Ordering;
+            #[cfg(loom)]
+            use super::model::Named;
+
+            $(
+                $(#[$doc])*
+                #[cfg(not(loom))]
+                #[allow(dead_code, reason = "some are used in loom builds alone")]
+                pub(crate) const $name: Ordering = Ordering::$strong;
+                $(#[$doc])*
+                #[cfg(loom)]
+                pub(crate) const $name: Named = Named {
+                    name: stringify!($name),
+                    strong: std::sync::atomic::Ordering::$strong,
+                    weak: std::sync::atomic::Ordering::$weak,
+                };
+            )*
+
+            /// Name, ordering and weakened ordering of every entry, for the tools that go through them all.
+            pub const REGISTRY: &[(&str, &str, &str)] = &[
+                $((stringify!($name), stringify!($strong), stringify!($weak)),)*
+            ];
+        }
+    };
+}
+
+orderings! {
+    // ---- the model's index (index/model.rs) ----
+    /// Loads a node of the model's index. Pairs with [`LINK_NODE`].
+    READ_NODE = Acquire, weaker Relaxed;
+    /// Links or unlinks a node of the model's index; publishes its fields. Pairs with [`READ_NODE`].
+    LINK_NODE = AcqRel, weaker Relaxed;
+    // ---- version chains (mvcc/chain.rs) ----
+    /// Loads a chain's head. Pairs with [`LINK_VERSION`]: the version's fields are visible. `SeqCst`: the reading
+    /// side of F1, after the draw of a snapshot. Model `chain`.
+    READ_HEAD = SeqCst, weaker Relaxed;
+    /// Links a version at the head. Pairs with [`READ_HEAD`]: publishes the version's fields. `SeqCst`: the writing
+    /// side of F1, before the clock is read. Model `chain`.
+    LINK_VERSION = SeqCst, weaker Relaxed;
+    /// Seals a dead chain; acquires the version judged dead, publishes nothing but the seal. Model `chain`.
+    SEAL_CHAIN = AcqRel, weaker Acquire;
+    /// Loads `next`. Pairs with [`CUT_NEXT`] and [`UNLINK_NEXT`], and, being an acquire, stays before the load of the
+    /// status that follows it. Model `chain`.
+    READ_NEXT = Acquire, weaker Relaxed;
+    /// Loads `next` for a collector that orders every protected load. As [`READ_NEXT`].
+    PROTECT_NEXT = SeqCst, weaker Relaxed;
+    /// Takes the link below a kept version. Release: what was judged stays before the cut. Model `chain`.
+    CUT_NEXT = AcqRel, weaker Relaxed;
+    /// Marks a version's link dead, which freezes it. Model `chain`.
+    FREEZE_NEXT = AcqRel, weaker Relaxed;
+    /// Links past a frozen version. Release: publishes nothing new but keeps the successor's fields visible. Model
+    /// `chain`.
+    UNLINK_NEXT = AcqRel, weaker Relaxed;
+    // ---- status words (mvcc/chain.rs, mvcc/descriptor.rs) ----
+    /// Loads a version's word. Pairs with [`DECIDE`] and [`RESOLVE_OWNER`]; `SeqCst`: the reading side of F1. Model
+    /// `status`.
+    READ_WORD = SeqCst, weaker Relaxed;
+    /// Decides a put: PREPARED to COMMITTED. Release: the draw of the timestamp is visible with it, so that a later
+    /// writer of the key draws more. Model `status`.
+    DECIDE = AcqRel, weaker Relaxed;
+    /// Replaces a decided owner by its final status in a version's word; the winner drops a reference. Model `status`.
+    RESOLVE_OWNER = AcqRel, weaker Relaxed;
+    /// Loads a transaction's status. Pairs with [`PREPARE`] and [`DECIDE_TX`]; `SeqCst`: the reading side of F1 and F4.
+    /// Model `status`.
+    READ_STATUS = SeqCst, weaker Relaxed;
+    /// ACTIVE to PREPARED. Release: all versions are linked before it. `SeqCst`: the writing side of F1 and F4. Model
+    /// `commit`.
+    PREPARE = SeqCst, weaker Relaxed;
+    /// PREPARED to COMMITTED. As [`DECIDE`]. Model `commit`.
+    DECIDE_TX = AcqRel, weaker Relaxed;
+    /// ACTIVE to ABORTED. Release: whoever sees it sees the version that caused it. Model `commit`.
+    ABORT_TX = AcqRel, weaker Relaxed;
+    /// Takes a reference to a descriptor before a version is linked; pairs with [`DROP_OWNER`]. Model `commit`.
+    TAKE_OWNER = Acquire, weaker Relaxed;
+    /// Gives a reference back. Release: all use of the descriptor is before its retirement. Model `commit`.
+    DROP_OWNER = AcqRel, weaker Relaxed;
+    /// Reads a count before an exchange that checks it, or a flag that nothing depends on.
+    COUNT = Relaxed, weaker Relaxed;
+    // ---- clock (mvcc/clock.rs) ----
+    /// Reads the clock: a writer before it decides (F1, F4), a pruner before it reads the slots (F2). Model
+    /// `snapshots`.
+    READ_CLOCK = SeqCst, weaker Relaxed;
+    /// Moves the clock: a snapshot's draw in the reader-driven clock, a commit's in the writer-driven one (F1, F2, F4).
+    /// Model `snapshots`.
+    DRAW = SeqCst, weaker Relaxed;
+    /// Raises the clock by one tick when a single key used the whole tick up. Model `clock`.
+    RAISE_CLOCK = AcqRel, weaker Relaxed;
+    // ---- snapshot slots (mvcc/snapshots.rs) ----
+    /// Publishes a slot's lower bound, before the draw of its timestamp. The writing side of F2. Model `snapshots`.
+    PUBLISH_SLOT = SeqCst, weaker Relaxed;
+    /// Replaces the bound by the exact timestamp; it only raises what a pruner may do. Model `snapshots`.
+    EXACT_SLOT = Release, weaker Relaxed;
+    /// Closes a slot. Release: the snapshot's reads are before the pruning that follows. Model `snapshots`.
+    CLOSE_SLOT = Release, weaker Relaxed;
+    /// Reads a slot, after the clock. The reading side of F2; pairs with [`CLOSE_SLOT`]. Model `snapshots`.
+    READ_SLOT = SeqCst, weaker Relaxed;
+    /// Claims a slot never used before, before its bound is published (F2). Model `snapshots`.
+    CLAIM_SLOT = SeqCst, weaker Relaxed;
+    // ---- the four store-load points, as fences under loom ----
+    /// F1, writing side: version linked or transaction prepared, then the clock read.
+    F1_WRITER = SeqCst, weaker Relaxed;
+    /// F1, reading side: snapshot drawn, then heads and statuses read.
+    F1_READER = SeqCst, weaker Relaxed;
+    /// F2, snapshot's side: slot published, then the timestamp drawn.
+    F2_SNAPSHOT = SeqCst, weaker Relaxed;
+    /// F2, pruner's side: clock read, then the slots.
+    F2_PRUNER = SeqCst, weaker Relaxed;
+    /// F4, reading side: a thread that has seen a later clock then reads a status.
+    F4_READER = SeqCst, weaker Relaxed;
+    /// The model's collector: a pin comes after every retirement before it, which real collectors bring about by
+    /// a fence of their own (reclaim/model.rs).
+    MODEL_PIN = SeqCst, weaker Relaxed;
+}
+
+#[cfg(not(loom))]
+mod std_impl {
+    use thread_local::ThreadLocal;
+
+    /// Orders the write before it against the read after it where loom needs to be told; see the module's essay.
+    #[inline(always)]
+    pub(crate) fn store_load_fence(_point: std::sync::atomic::Ordering) {}
+
+    /// One `T` for each thread that asked for it, owned by one store.
+    pub(crate) struct PerThread<T: Send>(ThreadLocal<T>);
+
+    impl<T: Send> PerThread<T> {
+        /// Returns an empty set.
+        pub(crate) fn new() -> Self {
+            Self(ThreadLocal::new())
+        }
+
+        /// Returns this thread's value, made by `create` at the first call.
+        #[inline]
+        pub(crate) fn get_or(&self, create: impl FnOnce() -> T) -> &T {
+            self.0.get_or(create)
+        }
+
+        /// Goes through the values of all threads.
+        pub(crate) fn iter(&self) -> impl Iterator<Item = &T>
+        where
+            T: Sync,
+        {
+            self.0.iter()
+        }
+    }
+}
+
+#[cfg(loom)]
+mod model {
+    use std::cell::{OnceCell, RefCell};
+    use std::sync::OnceLock;
+    use std::sync::atomic::Ordering;
+
+    use thread_local::ThreadLocal;
+
+    /// An ordering that `UNLATCHED_WEAKEN` may weaken.
+    #[derive(Clone, Copy)]
+    pub(crate) struct Named {
+        pub(super) name: &'static str,
+        pub(super) strong: Ordering,
+        pub(super) weak: Ordering,
+    }
+
+    impl Named {
+        fn is_weakened(self) -> bool {
+            static WEAKENED: OnceLock<Vec<String>> = OnceLock::new();
+            WEAKENED
+                .get_or_init(|| {
+                    let names = std::env::var("UNLATCHED_WEAKEN").unwrap_or_default();
+                    let names: Vec<String> = names
+                        .split(',')
+                        .filter(|name| !name.is_empty())
+                        .map(str::to_owned)
+                        .collect();
+                    for name in &names {
+                        assert!(
+                            super::order::REGISTRY.iter().any(|entry| entry.0 == name),
+                            "UNLATCHED_WEAKEN names no ordering: {name}"
+                        );
+                    }
+                    names
+                })
+                .iter()
+                .any(|name| name == self.name)
+        }
+    }
+
+    impl From<Named> for Ordering {
+        fn from(named: Named) -> Self {
+            if named.is_weakened() { named.weak } else { named.strong }
+        }
+    }
+
+    /// The real fence that stands in for `SeqCst` accesses under loom.
+    pub(crate) fn store_load_fence(point: Named) {
+        if !point.is_weakened() {
+            loom::sync::atomic::fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Lets loom try both orders of two accesses to one location.
+    ///
+    /// loom compares an access with the last one to its location alone. A thread that loads and then exchanges, as every loop
+    /// here does, hides by its own load the load that another thread made before, and loom never tries that load after the
+    /// exchange. So each location has a second word, on which every access, loads included, first makes an exchange
+    /// that fails: it writes nothing and orders nothing, but loom takes it for a conflict.
+    #[derive(Debug)]
+    pub(crate) struct Turn(loom::sync::atomic::AtomicUsize);
+
+    impl Turn {
+        pub(crate) fn new() -> Self {
+            Self(loom::sync::atomic::AtomicUsize::new(0))
+        }
+
+        #[track_caller]
+        pub(crate) fn take(&self) {
+            // ORDERING: Relaxed; it must not order anything.
+            let _ = self.0.compare_exchange(1, 1, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    macro_rules! wrap_atomic {
+        ($name:ident $(<$param:ident>)?, $inner:ty, $value:ty) => {
+            /// loom's atomic of that name, taking named orderings.
+            #[derive(Debug)]
+            pub(crate) struct $name $(<$param>)? {
+                value: $inner,
+                turn: Turn,
+            }
+
+            impl $(<$param>)? $name $(<$param>)? {
+                pub(crate) fn new(value: $value) -> Self {
+                    Self { value: <$inner>::new(value), turn: Turn::new() }
+                }
+                #[track_caller]
+                pub(crate) fn load(&self, order: impl Into<Ordering>) -> $value {
+                    self.turn.take();
+                    self.value.load(load_part(order.into()))
+                }
+                #[allow(dead_code, reason = "not every atomic is stored to")]
+                #[track_caller]
+                pub(crate) fn store(&self, value: $value, order: impl Into<Ordering>) {
+                    self.turn.take();
+                    self.value.store(value, store_part(order.into()));
+                }
+                #[allow(dead_code, reason = "not every atomic is swapped")]
+                #[track_caller]
+                pub(crate) fn swap(&self, value: $value, order: impl Into<Ordering>) -> $value {
+                    self.turn.take();
+                    self.value.swap(value, order.into())
+                }
+                #[allow(dead_code, reason = "not every atomic is exchanged")]
+                #[track_caller]
+                pub(crate) fn compare_exchange(
+                    &self,
+                    current: $value,
+                    new: $value,
+                    success: impl Into<Ordering>,
+                    failure: impl Into<Ordering>,
+                ) -> Result<$value, $value> {
+                    self.turn.take();
+                    self.value.compare_exchange(current, new, success.into(), load_part(failure.into()))
+                }
+            }
+        };
+    }
+
+    fn load_part(order: Ordering) -> Ordering {
+        match order {
+            Ordering::AcqRel | Ordering::Release => Ordering::Acquire,
+            other => other,
+        }
+    }
+
+    fn store_part(order: Ordering) -> Ordering {
+        match order {
+            Ordering::AcqRel | Ordering::Acquire => Ordering::Release,
+            other => other,
+        }
+    }
+
+    wrap_atomic!(AtomicU64, loom::sync::atomic::AtomicU64, u64);
+    wrap_atomic!(AtomicUsize, loom::sync::atomic::AtomicUsize, usize);
+    wrap_atomic!(AtomicBool, loom::sync::atomic::AtomicBool, bool);
+    wrap_atomic!(AtomicPtr<T>, loom::sync::atomic::AtomicPtr<T>, *mut T);
+
+    macro_rules! wrap_add {
+        ($name:ident, $value:ty) => {
+            impl $name {
+                #[allow(dead_code, reason = "not every counter does both")]
+                #[track_caller]
+                pub(crate) fn fetch_add(&self, value: $value, order: impl Into<Ordering>) -> $value {
+                    self.turn.take();
+                    self.value.fetch_add(value, order.into())
+                }
+                #[allow(dead_code, reason = "not every counter does both")]
+                #[track_caller]
+                pub(crate) fn fetch_sub(&self, value: $value, order: impl Into<Ordering>) -> $value {
+                    self.turn.take();
+                    self.value.fetch_sub(value, order.into())
+                }
+            }
+        };
+    }
+    wrap_add!(AtomicU64, u64);
+    wrap_add!(AtomicUsize, usize);
+
+    /// Threads that one loom execution may have, the main one included (loom's own limit).
+    const MODEL_THREADS: usize = 5;
+
+    /// One `T` for each loom thread. loom runs its threads as coroutines of one real thread, so a real thread's
+    /// storage with one cell per loom thread needs no lock and adds no interleaving. A store is made, used and dropped
+    /// on one real thread, that of its model.
+    pub(crate) struct PerThread<T: Send>(ThreadLocal<Cells<T>>);
+
+    /// The values of one execution's threads, in the order of their first call.
+    struct Cells<T> {
+        ids: RefCell<Vec<loom::thread::ThreadId>>,
+        values: [OnceCell<T>; MODEL_THREADS],
+    }
+
+    impl<T: Send> PerThread<T> {
+        pub(crate) fn new() -> Self {
+            Self(ThreadLocal::new())
+        }
+
+        pub(crate) fn get_or(&self, create: impl FnOnce() -> T) -> &T {
+            let cells = self.0.get_or(|| Cells {
+                ids: RefCell::new(Vec::new()),
+                values: [const { OnceCell::new() }; MODEL_THREADS],
+            });
+            let id = loom::thread::current().id();
+            let index = {
+                let mut ids = cells.ids.borrow_mut();
+                ids.iter().position(|known| *known == id).unwrap_or_else(|| {
+                    ids.push(id);
+                    ids.len() - 1
+                })
+            };
+            cells.values[index].get_or_init(create)
+        }
+
+        pub(crate) fn iter(&self) -> impl Iterator<Item = &T>
+        where
+            T: Sync,
+        {
+            self.0
+                .get()
+                .into_iter()
+                .flat_map(|cells| cells.values.iter().filter_map(OnceCell::get))
+        }
+    }
+}

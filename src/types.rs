@@ -1,0 +1,266 @@
+//! The words that every layer shares: timestamps, runs, type tags and encoded keys.
+//!
+//! One ordered key space holds every run. An encoded key is the run's 16 bytes, one byte of type tag,
+//! then the user's bytes, so that a run is a range, a primitive within a run is a range, and a prefix
+//! of user keys is a range. Keys up to [`INLINE_KEY_BYTES`] are stored without a second allocation.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use smallvec::SmallVec;
+
+/// Longest user key in bytes. Longer ones are refused with [`Error::KeyTooLong`](crate::Error::KeyTooLong).
+pub const MAX_KEY_BYTES: usize = 65_519;
+
+/// Longest value in bytes, as encoded. Longer ones are refused with
+/// [`Error::ValueTooLarge`](crate::Error::ValueTooLarge).
+pub const MAX_VALUE_BYTES: usize = 256 << 20;
+
+/// Encoded keys (run, tag and user key together) up to this many bytes live inside the index node.
+pub const INLINE_KEY_BYTES: usize = 48;
+
+/// Bytes that precede the user's key in an encoded key: 16 of the run and one of the type tag.
+const PREFIX_BYTES: usize = 17;
+
+/// A position in the order of commits.
+///
+/// A snapshot with read timestamp `r` sees exactly the commits whose timestamp is at most `r`. Timestamps
+/// are not times: they only say what came before what. [`Timestamp::ABSENT`] is smaller than every commit.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Timestamp(u64);
+
+impl Timestamp {
+    /// The timestamp of a key that does not exist; what [`Database::cas`](crate::Database::cas) expects for "absent".
+    pub const ABSENT: Self = Self(0);
+    /// Greater than every commit; a read at it sees the latest.
+    pub(crate) const LATEST: Self = Self(u64::MAX >> 3);
+
+    /// Builds a timestamp from a number obtained by [`get`](Self::get).
+    #[must_use]
+    pub const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// Returns the timestamp as a number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ts{}", self.0)
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A run: an independent name space of keys, named by a random UUID (version 4).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RunId([u8; 16]);
+
+impl RunId {
+    /// Returns a new random run id.
+    #[must_use]
+    #[expect(clippy::new_without_default, reason = "two defaults that differ would surprise")]
+    pub fn new() -> Self {
+        Self(uuid::Uuid::new_v4().into_bytes())
+    }
+
+    /// Builds a run id from its 16 bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Parses the hyphenated form that [`Display`](fmt::Display) prints; `None` if it is no UUID.
+    #[must_use]
+    pub fn from_string(text: &str) -> Option<Self> {
+        uuid::Uuid::parse_str(text).ok().map(|id| Self(id.into_bytes()))
+    }
+
+    /// Returns the 16 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        uuid::Uuid::from_bytes(self.0).hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RunId({self})")
+    }
+}
+
+/// Which primitive a record belongs to; part of its key, so that two primitives never meet.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum TypeTag {
+    /// Plain bytes, written through [`Database`](crate::Database) itself.
+    Raw = 0,
+    /// A record of [`KVStore`](crate::KVStore).
+    KV = 1,
+    /// A record of an event log.
+    Event = 2,
+    /// A record of a state cell.
+    State = 3,
+    /// A record of a trace store.
+    Trace = 4,
+    /// A record of a run index.
+    Run = 5,
+}
+
+impl TypeTag {
+    /// Returns the tag written as `byte`, if there is one.
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        Some(match byte {
+            0 => Self::Raw,
+            1 => Self::KV,
+            2 => Self::Event,
+            3 => Self::State,
+            4 => Self::Trace,
+            5 => Self::Run,
+            _ => return None,
+        })
+    }
+}
+
+/// An encoded key: run, type tag and user key in one string of bytes whose order is the order of the store.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(SmallVec<[u8; INLINE_KEY_BYTES]>);
+
+impl Key {
+    /// Encodes a key. Lengths are checked at the engine's face, not here.
+    #[inline]
+    #[must_use]
+    pub fn new(run: &RunId, tag: TypeTag, user_key: &[u8]) -> Self {
+        let mut bytes = SmallVec::with_capacity(PREFIX_BYTES + user_key.len());
+        bytes.extend_from_slice(&run.0);
+        bytes.push(tag as u8);
+        bytes.extend_from_slice(user_key);
+        Self(bytes)
+    }
+
+    /// Takes bytes that were encoded before.
+    pub(crate) fn from_encoded(bytes: &[u8]) -> Self {
+        Self(SmallVec::from_slice(bytes))
+    }
+
+    /// Returns the encoded bytes.
+    #[inline]
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Returns the run that the key belongs to.
+    ///
+    /// # Panics
+    ///
+    /// Never for a key made by [`Key::new`].
+    #[must_use]
+    pub fn run(&self) -> RunId {
+        let mut run = [0; 16];
+        run.copy_from_slice(&self.0[..16]);
+        RunId(run)
+    }
+
+    /// Returns the primitive that the key belongs to; `None` only for bytes no [`Key::new`] made.
+    #[must_use]
+    pub fn tag(&self) -> Option<TypeTag> {
+        TypeTag::from_byte(self.0[16])
+    }
+
+    /// Returns the user's part.
+    #[must_use]
+    pub fn user_key(&self) -> &[u8] {
+        user_key_of(&self.0)
+    }
+
+    /// Returns the smallest encoded string that is greater than every key starting with these bytes;
+    /// `None` if there is none, since all bytes are 255.
+    #[must_use]
+    pub(crate) fn prefix_end(&self) -> Option<Self> {
+        let mut bytes = self.0.clone();
+        while let Some(last) = bytes.last_mut() {
+            if *last < u8::MAX {
+                *last += 1;
+                return Some(Self(bytes));
+            }
+            bytes.pop();
+        }
+        None
+    }
+}
+
+/// Returns the user's part of an encoded key.
+pub(crate) fn user_key_of(encoded: &[u8]) -> &[u8] {
+    &encoded[PREFIX_BYTES..]
+}
+
+impl std::borrow::Borrow<[u8]> for Key {
+    #[inline]
+    fn borrow(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl fmt::Display for Key {
+    /// The user's key as text where it is text, escaped where it is not, then the run.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\" of run {}", self.user_key().escape_ascii(), self.run())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_a_run_are_a_range() {
+        let run = RunId::from_bytes([7; 16]);
+        let next = RunId::from_bytes([8; 16]);
+        let low = Key::new(&run, TypeTag::Raw, b"");
+        let high = Key::new(&run, TypeTag::Run, &[255; 9]);
+        let mid = Key::new(&run, TypeTag::KV, b"k");
+        assert!(low < mid && mid < high && high < Key::new(&next, TypeTag::Raw, b""));
+        assert_eq!(
+            (mid.run(), mid.tag(), mid.user_key()),
+            (run, Some(TypeTag::KV), &b"k"[..])
+        );
+    }
+
+    #[test]
+    fn prefix_end_bounds_the_prefix_tightly() {
+        let run = RunId::from_bytes([0; 16]);
+        let end = Key::new(&run, TypeTag::KV, b"a\xff").prefix_end().expect("not all 255");
+        assert!(Key::new(&run, TypeTag::KV, b"a\xff\xff\xff") < end);
+        assert!(Key::new(&run, TypeTag::KV, b"b") >= end);
+        assert_eq!(Key::from_encoded(&[255; 4]).prefix_end(), None);
+    }
+
+    #[test]
+    fn run_ids_survive_their_text_form() {
+        let run = RunId::new();
+        assert_eq!(RunId::from_string(&run.to_string()), Some(run));
+        assert_eq!(RunId::from_string("not a uuid"), None);
+    }
+}
