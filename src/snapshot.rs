@@ -213,7 +213,7 @@ impl<'s> Scan<'s> {
         };
         let mut records = Vec::new();
         while buffer.is_empty() && !self.exhausted {
-            let bounds = (as_bytes(&self.bounds.0), as_bytes(&self.bounds.1));
+            let bounds = (self.bounds.0.as_ref(), self.bounds.1.as_ref());
             let (store, at) = (self.snapshot.engine.store(), self.snapshot.timestamp());
             let last = store.scan(bounds, direction, at, SCAN_BATCH, &mut records);
             buffer.extend(records.drain(..).map(|(key, value)| (key.user_key().to_vec(), value)));
@@ -223,14 +223,6 @@ impl<'s> Scan<'s> {
                 (Some(key), Direction::Descending) => self.bounds.1 = Bound::Excluded(key),
             }
         }
-    }
-}
-
-fn as_bytes(bound: &Bound<Key>) -> Bound<&[u8]> {
-    match bound {
-        Bound::Included(key) => Bound::Included(key.as_bytes()),
-        Bound::Excluded(key) => Bound::Excluded(key.as_bytes()),
-        Bound::Unbounded => Bound::Unbounded,
     }
 }
 

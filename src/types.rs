@@ -5,9 +5,9 @@
 //! of user keys is a range. Keys up to [`INLINE_KEY_BYTES`] are stored without a second allocation.
 #![forbid(unsafe_code)]
 
+use std::cmp::Ordering;
 use std::fmt;
-
-use smallvec::SmallVec;
+use std::hash::{Hash, Hasher};
 
 /// Longest user key in bytes. Longer ones are refused with [`Error::KeyTooLong`](crate::Error::KeyTooLong).
 pub const MAX_KEY_BYTES: usize = 65_519;
@@ -17,7 +17,7 @@ pub const MAX_KEY_BYTES: usize = 65_519;
 pub const MAX_VALUE_BYTES: usize = 256 << 20;
 
 /// Encoded keys (run, tag and user key together) up to this many bytes live inside the index node.
-pub const INLINE_KEY_BYTES: usize = 48;
+pub const INLINE_KEY_BYTES: usize = 46;
 
 /// Bytes that precede the user's key in an encoded key: 16 of the run and one of the type tag.
 const PREFIX_BYTES: usize = 17;
@@ -138,31 +138,90 @@ impl TypeTag {
 }
 
 /// An encoded key: run, type tag and user key in one string of bytes whose order is the order of the store.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Key(SmallVec<[u8; INLINE_KEY_BYTES]>);
+#[derive(Clone)]
+pub struct Key(Repr);
+
+/// Short keys lie inside the key, hence inside an index node; long ones behind a pointer.
+#[derive(Clone)]
+enum Repr {
+    Inline(Inline),
+    Heap(Box<[u8]>),
+}
+
+/// A short key, padded with zeros.
+#[derive(Clone)]
+struct Inline {
+    length: u8,
+    bytes: [u8; INLINE_KEY_BYTES],
+}
+
+const _: () = assert!(size_of::<Key>() == 48 && INLINE_KEY_BYTES > 40);
+
+impl Inline {
+    /// Compares eight bytes at a time. With the padding equal strings of zeros are told apart by their length, and
+    /// any other difference is where the unpadded strings differ.
+    #[inline]
+    fn compare(&self, other: &Self) -> Ordering {
+        // The last word overlaps the one before it.
+        for start in [0, 8, 16, 24, 32, INLINE_KEY_BYTES - 8] {
+            let word = |bytes: &[u8; INLINE_KEY_BYTES]| {
+                let mut word = [0; 8];
+                word.copy_from_slice(&bytes[start..start + 8]);
+                u64::from_be_bytes(word)
+            };
+            let (mine, others) = (word(&self.bytes), word(&other.bytes));
+            if mine != others {
+                return mine.cmp(&others);
+            }
+        }
+        self.length.cmp(&other.length)
+    }
+}
 
 impl Key {
     /// Encodes a key. Lengths are checked at the engine's face, not here.
     #[inline]
     #[must_use]
     pub fn new(run: &RunId, tag: TypeTag, user_key: &[u8]) -> Self {
-        let mut bytes = SmallVec::with_capacity(PREFIX_BYTES + user_key.len());
+        let length = PREFIX_BYTES + user_key.len();
+        if length <= INLINE_KEY_BYTES {
+            let mut bytes = [0; INLINE_KEY_BYTES];
+            bytes[..16].copy_from_slice(&run.0);
+            bytes[16] = tag as u8;
+            bytes[PREFIX_BYTES..length].copy_from_slice(user_key);
+            return Self(Repr::Inline(Inline {
+                length: length as u8,
+                bytes,
+            }));
+        }
+        let mut bytes = Vec::with_capacity(length);
         bytes.extend_from_slice(&run.0);
         bytes.push(tag as u8);
         bytes.extend_from_slice(user_key);
-        Self(bytes)
+        Self(Repr::Heap(bytes.into_boxed_slice()))
     }
 
     /// Takes bytes that were encoded before.
-    pub(crate) fn from_encoded(bytes: &[u8]) -> Self {
-        Self(SmallVec::from_slice(bytes))
+    fn from_encoded(encoded: &[u8]) -> Self {
+        if encoded.len() > INLINE_KEY_BYTES {
+            return Self(Repr::Heap(encoded.into()));
+        }
+        let mut bytes = [0; INLINE_KEY_BYTES];
+        bytes[..encoded.len()].copy_from_slice(encoded);
+        Self(Repr::Inline(Inline {
+            length: encoded.len() as u8,
+            bytes,
+        }))
     }
 
     /// Returns the encoded bytes.
     #[inline]
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        &self.0
+        match &self.0 {
+            Repr::Inline(inline) => &inline.bytes[..usize::from(inline.length)],
+            Repr::Heap(bytes) => bytes,
+        }
     }
 
     /// Returns the run that the key belongs to.
@@ -173,31 +232,31 @@ impl Key {
     #[must_use]
     pub fn run(&self) -> RunId {
         let mut run = [0; 16];
-        run.copy_from_slice(&self.0[..16]);
+        run.copy_from_slice(&self.as_bytes()[..16]);
         RunId(run)
     }
 
     /// Returns the primitive that the key belongs to; `None` only for bytes no [`Key::new`] made.
     #[must_use]
     pub fn tag(&self) -> Option<TypeTag> {
-        TypeTag::from_byte(self.0[16])
+        TypeTag::from_byte(self.as_bytes()[16])
     }
 
     /// Returns the user's part.
     #[must_use]
     pub fn user_key(&self) -> &[u8] {
-        user_key_of(&self.0)
+        &self.as_bytes()[PREFIX_BYTES..]
     }
 
     /// Returns the smallest encoded string that is greater than every key starting with these bytes;
     /// `None` if there is none, since all bytes are 255.
     #[must_use]
     pub(crate) fn prefix_end(&self) -> Option<Self> {
-        let mut bytes = self.0.clone();
+        let mut bytes = self.as_bytes().to_vec();
         while let Some(last) = bytes.last_mut() {
             if *last < u8::MAX {
                 *last += 1;
-                return Some(Self(bytes));
+                return Some(Self::from_encoded(&bytes));
             }
             bytes.pop();
         }
@@ -205,15 +264,35 @@ impl Key {
     }
 }
 
-/// Returns the user's part of an encoded key.
-pub(crate) fn user_key_of(encoded: &[u8]) -> &[u8] {
-    &encoded[PREFIX_BYTES..]
+impl Ord for Key {
+    #[inline]
+    fn cmp(&self, other: &Self) -> Ordering {
+        match (&self.0, &other.0) {
+            (Repr::Inline(mine), Repr::Inline(others)) => mine.compare(others),
+            _ => self.as_bytes().cmp(other.as_bytes()),
+        }
+    }
 }
 
-impl std::borrow::Borrow<[u8]> for Key {
+impl PartialOrd for Key {
     #[inline]
-    fn borrow(&self) -> &[u8] {
-        &self.0
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Key {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
     }
 }
 
@@ -246,6 +325,31 @@ mod tests {
             (mid.run(), mid.tag(), mid.user_key()),
             (run, Some(TypeTag::KV), &b"k"[..])
         );
+    }
+
+    /// Every pair of keys around the inline limit, zeros and 255s included, orders as its bytes do.
+    #[test]
+    fn keys_order_as_their_bytes_wherever_they_are_stored() {
+        let run = RunId::from_bytes([9; 16]);
+        let mut user_keys: Vec<Vec<u8>> = Vec::new();
+        for length in [0, 1, 2, 7, 22, 23, 24, 28, 29, 30, 31, 60] {
+            for fill in [0, 1, 255] {
+                let mut user_key = vec![fill; length];
+                user_keys.push(user_key.clone());
+                if let Some(last) = user_key.last_mut() {
+                    *last = 7;
+                    user_keys.push(user_key);
+                }
+            }
+        }
+        for a in &user_keys {
+            for b in &user_keys {
+                let (left, right) = (Key::new(&run, TypeTag::KV, a), Key::new(&run, TypeTag::KV, b));
+                assert_eq!(left.cmp(&right), a.cmp(b), "{a:?} against {b:?}");
+                assert_eq!(left == right, a == b);
+                assert_eq!(left.user_key(), a);
+            }
+        }
     }
 
     #[test]

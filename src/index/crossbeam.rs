@@ -44,8 +44,8 @@ where
     V: Send + 'static,
 {
     #[inline]
-    fn key(&self) -> &'g [u8] {
-        Entry::key(self).as_bytes()
+    fn key(&self) -> &'g Key {
+        Entry::key(self)
     }
 
     #[inline]
@@ -74,14 +74,14 @@ where
     }
 
     #[inline]
-    fn find<'g>(&'g self, key: &[u8], guard: &'g R::Guard<'_>) -> Option<Self::Node<'g>> {
+    fn find<'g>(&'g self, key: &Key, guard: &'g R::Guard<'_>) -> Option<Self::Node<'g>> {
         self.list.get(key, guard.epoch())
     }
 
     #[inline]
     fn find_or_insert<'g>(&'g self, key: &Key, guard: &'g R::Guard<'_>) -> Self::Node<'g> {
         loop {
-            if let Some(node) = self.list.get(key.as_bytes(), guard.epoch()) {
+            if let Some(node) = self.list.get(key, guard.epoch()) {
                 return node;
             }
             // Whether this thread or another inserted it makes no difference: an empty value holds nothing.
@@ -100,12 +100,12 @@ where
 
     fn walk<'g>(
         &'g self,
-        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+        bounds: (Bound<&Key>, Bound<&Key>),
         direction: Direction,
         guard: &'g R::Guard<'_>,
         mut visit: impl FnMut(Self::Node<'g>) -> ControlFlow<()>,
     ) {
-        let mut range = self.list.range::<[u8], _>(bounds, guard.epoch());
+        let mut range = self.list.range::<Key, _>(bounds, guard.epoch());
         loop {
             let next = match direction {
                 Direction::Ascending => range.next(),
@@ -133,7 +133,7 @@ mod tests {
         let reclaim = EpochReclaim::new();
         let index = <CrossbeamIndex<u64> as Index<u64, EpochReclaim>>::new(&reclaim);
         let guard = reclaim.pin();
-        let find = |name| Index::<u64, EpochReclaim>::find(&index, key(name).as_bytes(), &guard);
+        let find = |name| Index::<u64, EpochReclaim>::find(&index, &key(name), &guard);
         assert!(find("a").is_none());
         let first = Index::<u64, EpochReclaim>::find_or_insert(&index, &key("a"), &guard);
         assert!(first.is_linked());
@@ -157,10 +157,10 @@ mod tests {
         }
         let names = |direction| {
             let (low, high) = (key("a"), key("d"));
-            let bounds = (Bound::Excluded(low.as_bytes()), Bound::Included(high.as_bytes()));
+            let bounds = (Bound::Excluded(&low), Bound::Included(&high));
             let mut names = String::new();
             Index::<u64, EpochReclaim>::walk(&index, bounds, direction, &guard, |node| {
-                names.push(char::from(*Node::key(&node).last().expect("not empty")));
+                names.push(char::from(*Node::key(&node).user_key().last().expect("not empty")));
                 ControlFlow::Continue(())
             });
             names

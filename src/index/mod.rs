@@ -41,7 +41,7 @@ pub trait Index<V: 'static, R: Reclaim>: Send + Sync + Sized + 'static {
     fn new(reclaim: &R) -> Self;
 
     /// Returns the node of `key`. O(log n).
-    fn find<'g>(&'g self, key: &[u8], guard: &'g R::Guard<'_>) -> Option<Self::Node<'g>>;
+    fn find<'g>(&'g self, key: &Key, guard: &'g R::Guard<'_>) -> Option<Self::Node<'g>>;
 
     /// Returns the node of `key`, after inserting one with an empty value if there was none. O(log n).
     fn find_or_insert<'g>(&'g self, key: &Key, guard: &'g R::Guard<'_>) -> Self::Node<'g>;
@@ -52,7 +52,7 @@ pub trait Index<V: 'static, R: Reclaim>: Send + Sync + Sized + 'static {
     /// Visits the nodes between two bounds in order, ascending or descending, until `visit` breaks.
     fn walk<'g>(
         &'g self,
-        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+        bounds: (Bound<&Key>, Bound<&Key>),
         direction: Direction,
         guard: &'g R::Guard<'_>,
         visit: impl FnMut(Self::Node<'g>) -> ControlFlow<()>,
@@ -62,7 +62,7 @@ pub trait Index<V: 'static, R: Reclaim>: Send + Sync + Sized + 'static {
 /// A node of an index, valid while its guard is held.
 pub trait Node<'g, V: 'g>: Clone {
     /// Returns the encoded key.
-    fn key(&self) -> &'g [u8];
+    fn key(&self) -> &'g Key;
 
     /// Returns the value.
     fn value(&self) -> &'g V;

@@ -58,9 +58,9 @@ impl<V> Clone for Found<'_, V> {
 }
 
 impl<'g, V> Node<'g, V> for Found<'g, V> {
-    fn key(&self) -> &'g [u8] {
+    fn key(&self) -> &'g Key {
         self.node.tracked.check();
-        self.node.key.as_bytes()
+        &self.node.key
     }
 
     fn value(&self) -> &'g V {
@@ -97,10 +97,10 @@ impl<V: Default + Send + Sync + 'static> Index<V, ModelReclaim> for ModelIndex<V
 
     fn find<'g>(
         &'g self,
-        key: &[u8],
+        key: &Key,
         _: &'g <ModelReclaim as crate::reclaim::Reclaim>::Guard<'_>,
     ) -> Option<Found<'g, V>> {
-        self.found(self.slot(key))
+        self.found(self.slot(key.as_bytes()))
     }
 
     fn find_or_insert<'g>(
@@ -140,7 +140,7 @@ impl<V: Default + Send + Sync + 'static> Index<V, ModelReclaim> for ModelIndex<V
 
     fn walk<'g>(
         &'g self,
-        _bounds: (Bound<&[u8]>, Bound<&[u8]>),
+        _bounds: (Bound<&Key>, Bound<&Key>),
         direction: Direction,
         _: &'g <ModelReclaim as crate::reclaim::Reclaim>::Guard<'_>,
         mut visit: impl FnMut(Found<'g, V>) -> ControlFlow<()>,

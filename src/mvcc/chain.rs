@@ -46,7 +46,7 @@
 //!
 //! Lock-free; loops end unless another thread's exchange succeeded.
 
-use std::alloc::Layout;
+use std::alloc::{self, Layout};
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
@@ -117,14 +117,6 @@ unsafe impl Retired for Version {
     }
 }
 
-/// The allocator: the global one, or under loom the one that reports leaks.
-mod alloc {
-    #[cfg(loom)]
-    pub(super) use loom::alloc::{alloc_zeroed, dealloc};
-    #[cfg(not(loom))]
-    pub(super) use std::alloc::{alloc_zeroed, dealloc};
-}
-
 /// What a version's word says.
 #[derive(Clone, Copy)]
 pub(crate) enum Word<'g> {
@@ -143,45 +135,60 @@ impl OwnedVersion {
     /// Returns a put's version, PREPARED, of `length` bytes that `fill` writes (they are zero before).
     #[inline]
     pub(crate) fn put(length: usize, fill: impl FnOnce(&mut [u8])) -> Self {
-        let word = ptr::without_provenance_mut(Status::Prepared.encode() as usize);
-        let length = u32::try_from(length).expect("checked against MAX_VALUE_BYTES at the engine's face");
-        let version = Self::new(word, length);
-        // SAFETY: the version is this thread's alone, and allocated for that many bytes after the header.
+        let version = Self::new(Self::prepared(), Self::checked(length), alloc::alloc_zeroed);
+        // SAFETY: the version is this thread's alone, and allocated, zeroed, for that many bytes after the header.
         let bytes = unsafe { version.raw().bytes_ptr().as_mut() };
         fill(bytes);
         version
     }
 
+    /// Returns a put's version, PREPARED, with a copy of `value`.
+    #[inline]
+    pub(crate) fn copy(value: &[u8]) -> Self {
+        Self::with_copy(Self::prepared(), value)
+    }
+
     /// Returns a delete's version, PREPARED.
     pub(crate) fn tombstone() -> Self {
-        Self::new(
-            ptr::without_provenance_mut(Status::Prepared.encode() as usize),
-            TOMBSTONE,
-        )
+        Self::new(Self::prepared(), TOMBSTONE, alloc::alloc)
     }
 
     /// Returns a version of `owner`, with a copy of `value` or as a tombstone. It counts as a reference only from
     /// the moment the linker takes one.
     pub(crate) fn owned_by(owner: DescriptorRef<'_>, value: Option<&[u8]>) -> Self {
         let word = owner.as_ptr().map_addr(|address| address | OWNER as usize);
-        let Some(value) = value else {
-            return Self::new(word, TOMBSTONE);
-        };
-        let length = u32::try_from(value.len()).expect("checked against MAX_VALUE_BYTES at the engine's face");
-        let version = Self::new(word, length);
-        // SAFETY: as in `put`.
-        let bytes = unsafe { version.raw().bytes_ptr().as_mut() };
-        bytes.copy_from_slice(value);
+        match value {
+            Some(value) => Self::with_copy(word, value),
+            None => Self::new(word, TOMBSTONE, alloc::alloc),
+        }
+    }
+
+    #[inline]
+    fn prepared() -> *mut Descriptor {
+        ptr::without_provenance_mut(Status::Prepared.encode() as usize)
+    }
+
+    #[inline]
+    fn checked(length: usize) -> u32 {
+        u32::try_from(length).expect("checked against MAX_VALUE_BYTES at the engine's face")
+    }
+
+    #[inline]
+    fn with_copy(word: *mut Descriptor, value: &[u8]) -> Self {
+        let version = Self::new(word, Self::checked(value.len()), alloc::alloc);
+        let bytes = version.raw().bytes_ptr().cast::<u8>();
+        // SAFETY: allocated for that many bytes after the header, and apart from `value`, being new.
+        unsafe { ptr::copy_nonoverlapping(value.as_ptr(), bytes.as_ptr(), value.len()) };
         version
     }
 
     #[inline]
-    fn new(word: *mut Descriptor, length: u32) -> Self {
+    fn new(word: *mut Descriptor, length: u32, allocate: unsafe fn(Layout) -> *mut u8) -> Self {
         let layout = layout_of(length);
         // SAFETY: the layout covers the header, so its size is not zero.
-        let raw = unsafe { alloc::alloc_zeroed(layout) }.cast::<Version>();
+        let raw = unsafe { allocate(layout) }.cast::<Version>();
         let Some(ptr) = NonNull::new(raw) else {
-            std::alloc::handle_alloc_error(layout)
+            alloc::handle_alloc_error(layout)
         };
         let header = Version {
             next: AtomicPtr::new(ptr::null_mut()),
@@ -214,6 +221,11 @@ impl OwnedVersion {
 
 impl Drop for OwnedVersion {
     fn drop(&mut self) {
+        // A failed model unwinds outside of loom, which has no account of the allocation any more.
+        #[cfg(loom)]
+        if std::thread::panicking() {
+            return;
+        }
         // SAFETY: never published, so this thread alone has it.
         unsafe { Version::reclaim(self.ptr.as_ptr()) };
     }

@@ -77,9 +77,9 @@ impl Descriptor {
     }
 
     /// Returns the number of the write to `key`, which the write set has.
-    pub(crate) fn position(&self, key: &[u8]) -> usize {
+    pub(crate) fn position(&self, key: &Key) -> usize {
         self.writes
-            .binary_search_by(|write| write.key.as_bytes().cmp(key))
+            .binary_search_by(|write| write.key.cmp(key))
             .expect("a version that names the transaction hangs at a key of its write set")
     }
 
@@ -165,13 +165,14 @@ impl<'g> DescriptorRef<'g> {
     /// decided, and nothing may be linked for it.
     #[inline]
     pub(crate) fn take(self) -> bool {
-        // ORDERING: Relaxed load, since the exchange decides.
-        let mut count = self.references.load(order::COUNT);
+        // ORDERING: Acquire; pairs with `release`. A zero must bring the decision with it, or the caller, who goes by the
+        // status, could take the transaction for ACTIVE again and again.
+        let mut count = self.references.load(order::TAKE_OWNER);
         while count != 0 {
-            // ORDERING: Acquire; pairs with `release`. INVARIANT 1, and INVARIANT 2: never from zero.
+            // ORDERING: Acquire, as above, also on failure. INVARIANT 1, and INVARIANT 2: never from zero.
             match self
                 .references
-                .compare_exchange(count, count + 1, order::TAKE_OWNER, order::COUNT)
+                .compare_exchange(count, count + 1, order::TAKE_OWNER, order::TAKE_OWNER)
             {
                 Ok(_) => return true,
                 Err(now) => count = now,

@@ -190,7 +190,7 @@ where
         self.snapshots.view(&self.clock, &mut local.view);
         for _ in 0..local.deleted.len() {
             let Some(key) = local.deleted.pop_front() else { break };
-            if let Some(node) = self.index.find(key.as_bytes(), guard) {
+            if let Some(node) = self.index.find(&key, guard) {
                 let tidied = self.tidy(node, &local.view, guard);
                 self.count_unlinked(tidied.retired);
                 if tidied.wants_tick {
@@ -213,9 +213,7 @@ where
         let mut sum = Tidied::default();
         let mut visited = 0;
         let mut last = None;
-        let from = cursor
-            .as_ref()
-            .map_or(Bound::Unbounded, |key| Bound::Excluded(key.as_bytes()));
+        let from = cursor.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         self.index
             .walk((from, Bound::Unbounded), Direction::Ascending, guard, |node| {
                 let key = node.key();
@@ -227,7 +225,7 @@ where
                 if visited < chains {
                     return ControlFlow::Continue(());
                 }
-                last = Some(Key::from_encoded(key));
+                last = Some(key.clone());
                 ControlFlow::Break(())
             });
         *cursor = last;

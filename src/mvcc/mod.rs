@@ -124,14 +124,14 @@ where
         let guard = self.reclaim.pin();
         store_load_fence(order::F4_READER);
         let search = self.trace.span(Layer::IndexSearch);
-        let node = self.index.find(key.as_bytes(), &guard);
+        let node = self.index.find(key, &guard);
         search.end();
         let found = self.read_node(node?, at, &guard)?;
         found.version.value().map(|bytes| read(bytes, found.timestamp))
     }
 
     /// Returns the newest version of a key with a timestamp of at most `at`.
-    fn read_at<'g>(&'g self, key: &[u8], at: Timestamp, guard: &'g R::Guard<'_>) -> Option<Newest<'g>> {
+    fn read_at<'g>(&'g self, key: &Key, at: Timestamp, guard: &'g R::Guard<'_>) -> Option<Newest<'g>> {
         self.read_node(self.index.find(key, guard)?, at, guard)
     }
 
@@ -164,7 +164,7 @@ where
     /// after; `None` when the range is exhausted. The thread is pinned for this call alone.
     pub(crate) fn scan(
         &self,
-        bounds: (Bound<&[u8]>, Bound<&[u8]>),
+        bounds: (Bound<&Key>, Bound<&Key>),
         direction: Direction,
         at: Timestamp,
         limit: usize,
@@ -178,13 +178,13 @@ where
             if let Some(found) = self.read_node(node, at, &guard)
                 && let Some(value) = found.version.value()
             {
-                records.push((Key::from_encoded(key), value.to_vec()));
+                records.push((key.clone(), value.to_vec()));
             }
             visited += 1;
             if visited < limit {
                 return ControlFlow::Continue(());
             }
-            last = Some(Key::from_encoded(key));
+            last = Some(key.clone());
             ControlFlow::Break(())
         });
         last
@@ -195,13 +195,17 @@ where
     /// Writes a value; returns its commit timestamp. O(log n).
     #[inline]
     pub fn put(&self, key: &Key, value: &[u8]) -> Timestamp {
-        self.put_with(key, value.len(), |bytes| bytes.copy_from_slice(value))
+        self.put_version(key, OwnedVersion::copy(value))
     }
 
     /// Writes a value of `length` bytes that `fill` puts where they will stay; returns its commit timestamp. O(log n).
     #[inline]
     pub fn put_with(&self, key: &Key, length: usize, fill: impl FnOnce(&mut [u8])) -> Timestamp {
-        let version = OwnedVersion::put(length, fill);
+        self.put_version(key, OwnedVersion::put(length, fill))
+    }
+
+    #[inline]
+    fn put_version(&self, key: &Key, version: OwnedVersion) -> Timestamp {
         match self.write(key, version, |_| Ok::<(), std::convert::Infallible>(())) {
             Ok(timestamp) => timestamp,
             Err(never) => match never {},
@@ -218,7 +222,7 @@ where
         {
             let guard = self.reclaim.pin();
             store_load_fence(order::F4_READER);
-            is_there(self.read_at(key.as_bytes(), Timestamp::LATEST, &guard)).ok()?;
+            is_there(self.read_at(key, Timestamp::LATEST, &guard)).ok()?;
         }
         self.write(key, OwnedVersion::tombstone(), is_there).ok()
     }
@@ -254,7 +258,7 @@ where
         store_load_fence(order::F4_READER);
         let linked = loop {
             let search = self.trace.span(Layer::IndexSearch);
-            let node = match self.index.find(key.as_bytes(), &guard) {
+            let node = match self.index.find(key, &guard) {
                 Some(node) => node,
                 None => {
                     judge(None)?;
@@ -269,7 +273,7 @@ where
                 self.index.remove(node, &guard);
                 continue;
             }
-            let newest = self.newest_below(head, key.as_bytes(), &guard);
+            let newest = self.newest_below(head, key, &guard);
             judge(newest)?;
             version.set_next(newest.map(|newest| newest.version));
             match self.link(chain, head, newest, version, &guard) {
@@ -357,7 +361,7 @@ where
             let version = match linked.get(number) {
                 Some(version) => Some(*version),
                 None => self
-                    .read_at(write.key.as_bytes(), timestamp, guard)
+                    .read_at(&write.key, timestamp, guard)
                     .filter(|found| found.timestamp == timestamp)
                     .map(|found| found.version),
             };
@@ -397,7 +401,15 @@ where
 
     #[inline]
     fn local(&self) -> &RefCell<Local> {
-        self.locals.get_or(|| CachePadded::new(Local::new(self.fresh_view())))
+        self.locals.get_or(|| {
+            // Under loom a model says itself when a thread looks at the snapshots: fewer steps, and older views.
+            let view = if cfg!(loom) {
+                snapshots::View::nothing()
+            } else {
+                self.fresh_view()
+            };
+            CachePadded::new(Local::new(view))
+        })
     }
 }
 

@@ -39,7 +39,7 @@ where
     /// Prunes one key, and removes it if it is dead. Returns how many versions were retired.
     pub fn tidy_key(&self, key: &Key, view: &ModelView) -> u64 {
         let guard = self.reclaim.pin();
-        let Some(node) = self.index.find(key.as_bytes(), &guard) else {
+        let Some(node) = self.index.find(key, &guard) else {
             return 0;
         };
         let tidied = self.tidy(node, &view.0, &guard);
@@ -61,7 +61,7 @@ where
     pub fn timestamps(&self, key: &Key) -> Vec<Timestamp> {
         let guard = self.reclaim.pin();
         let mut timestamps: Vec<Timestamp> = Vec::new();
-        let Some(node) = self.index.find(key.as_bytes(), &guard) else {
+        let Some(node) = self.index.find(key, &guard) else {
             return timestamps;
         };
         let Head::Version(head) = node.value().head(&guard) else {
@@ -88,6 +88,6 @@ where
 
     /// Says whether a key has a node in the index.
     pub fn has_node(&self, key: &Key) -> bool {
-        self.index.find(key.as_bytes(), &self.reclaim.pin()).is_some()
+        self.index.find(key, &self.reclaim.pin()).is_some()
     }
 }

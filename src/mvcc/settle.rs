@@ -29,7 +29,7 @@ use crate::reclaim::Reclaim;
 use crate::sync::pause::{self, Step};
 use crate::sync::{order, store_load_fence};
 use crate::trace::Layer;
-use crate::types::Timestamp;
+use crate::types::{Key, Timestamp};
 
 use super::VersionedStore;
 use super::chain::{Chain, Head, OwnedVersion, VersionRef, Word};
@@ -141,7 +141,7 @@ where
 
     /// Brings whatever put or transaction `version` belongs to, found at `key`, to its decision. Never waits.
     #[inline]
-    pub(super) fn finish<'g>(&'g self, version: VersionRef<'g>, key: &[u8], guard: &'g R::Guard<'_>) -> Settled<'g> {
+    pub(super) fn finish<'g>(&'g self, version: VersionRef<'g>, key: &Key, guard: &'g R::Guard<'_>) -> Settled<'g> {
         loop {
             match self.settle(version, For::Other, guard) {
                 // INVARIANT 3: the owner's version at `key` is linked, so installing goes on above it.
@@ -153,12 +153,7 @@ where
 
     /// Returns the newest committed version at or below `head`, after finishing whatever stands at the head.
     #[inline]
-    pub(super) fn newest_below<'g>(
-        &'g self,
-        head: Head<'g>,
-        key: &[u8],
-        guard: &'g R::Guard<'_>,
-    ) -> Option<Newest<'g>> {
+    pub(super) fn newest_below<'g>(&'g self, head: Head<'g>, key: &Key, guard: &'g R::Guard<'_>) -> Option<Newest<'g>> {
         let Head::Version(version) = head else { return None };
         // `next` before the word: see `read_at`.
         let next = version.next(guard);
@@ -213,7 +208,7 @@ where
         guard: &'g R::Guard<'_>,
     ) -> Option<VersionRef<'g>> {
         let write = &transaction.writes()[number];
-        let key = write.key.as_bytes();
+        let key = &write.key;
         let mut unlinked = None;
         loop {
             let search = self.trace.span(Layer::IndexSearch);
@@ -221,7 +216,7 @@ where
             // and a stalled helper must not bring a deleted key back to life with it.
             let node = match self.index.find(key, guard) {
                 Some(node) => node,
-                None => self.index.find_or_insert(&write.key, guard),
+                None => self.index.find_or_insert(key, guard),
             };
             search.end();
             let chain = node.value();

@@ -7,6 +7,8 @@
 //!
 //! **Progress.** Lock-free: pinning and retiring never wait. One stalled guard holds all garbage back.
 
+use std::cell::Cell;
+
 use crossbeam_epoch::{Collector, LocalHandle};
 
 use super::{Counters, Guard, Reclaim, Retired, Totals};
@@ -26,8 +28,16 @@ pub struct EpochReclaim {
     counters: Box<Counters>,
 }
 
+/// Bytes that a thread retires before it hands its bag over and frees what it can. The library counts objects, and some
+/// dozens of large values would hold back megabytes.
+const FLUSH_BYTES: usize = 256 << 10;
+
 /// One thread's registration with the collector.
-struct Registration(LocalHandle);
+struct Registration {
+    handle: LocalHandle,
+    /// Bytes retired since the bag was last handed over.
+    unflushed: Cell<usize>,
+}
 
 // SAFETY: a `LocalHandle` may not be used by two threads at once. `PerThread` gives it to one thread at a time: its
 // owner, after that thread's end the next owner of the slot, and at last whoever drops the store, exclusively.
@@ -53,9 +63,13 @@ impl Reclaim for EpochReclaim {
 
     #[inline]
     fn pin(&self) -> EpochGuard<'_> {
-        let registration = self.threads.get_or(|| Registration(self.collector.register()));
+        let registration = self.threads.get_or(|| Registration {
+            handle: self.collector.register(),
+            unflushed: Cell::new(0),
+        });
         EpochGuard {
-            guard: registration.0.pin(),
+            guard: registration.handle.pin(),
+            registration,
             counters: &self.counters,
         }
     }
@@ -68,6 +82,7 @@ impl Reclaim for EpochReclaim {
 /// A pinned thread.
 pub struct EpochGuard<'a> {
     guard: crossbeam_epoch::Guard,
+    registration: &'a Registration,
     counters: &'a Counters,
 }
 
@@ -105,7 +120,8 @@ impl Guard for EpochGuard<'_> {
     #[inline]
     unsafe fn retire<T: Retired>(&self, ptr: *mut T) {
         // SAFETY: `ptr` is valid by contract.
-        self.counters.retired(unsafe { &*ptr }.bytes());
+        let bytes = unsafe { &*ptr }.bytes();
+        self.counters.retired(bytes);
         let deferred = Deferred {
             garbage: ptr,
             counters: self.counters,
@@ -115,5 +131,12 @@ impl Guard for EpochGuard<'_> {
         let call = move || unsafe { deferred.run() };
         // SAFETY: `T: Send`, and the call owns all it needs.
         unsafe { self.guard.defer_unchecked(call) };
+        let unflushed = self.registration.unflushed.get() + bytes;
+        self.registration
+            .unflushed
+            .set(if unflushed < FLUSH_BYTES { unflushed } else { 0 });
+        if unflushed >= FLUSH_BYTES {
+            self.guard.flush();
+        }
     }
 }

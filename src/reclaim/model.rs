@@ -3,8 +3,8 @@
 //! What is retired is held by exactly the guards that exist at that moment, and is *freed* with the last
 //! of them: marked, while its bytes stay readable until the store is dropped. Every dereference checks the mark
 //! ([`Tracked::check`](super::Tracked::check)), so a use after free is a failed assertion in the model that allows it,
-//! and no model has to be lucky with memory reuse. Retiring twice fails at once. The bytes go back through
-//! `loom::alloc`'s bookkeeping when the store is dropped, so what was never retired shows up as a leak.
+//! and no model has to be lucky with memory reuse. Retiring twice fails at once. The bytes go back when the store
+//! is dropped, and the mark is tracked by `loom::alloc`, so what was never retired shows up as a leak.
 //!
 //! A pin that follows a retirement comes after it also in the memory order: whoever pins then sees the unlinking. Real
 //! collectors see to that with the fence in their pin. Here the fence stands in [`Reclaim::pin`] and [`Guard::retire`],
@@ -121,6 +121,10 @@ pub struct ModelGuard<'a> {
 
 impl Drop for ModelGuard<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // A failed model unwinds outside of loom.
+            return;
+        }
         if self.collector.with(|state| !state.limbo.is_empty()) {
             self.collector.turn.take();
         }
