@@ -66,8 +66,8 @@ fn engine_that_keeps_updates_is_not_accused() {
     assert!(accused.is_empty(), "{accused:?}");
 }
 
-// Goal: every line of the checklist gets an outcome with its origin. Method: the whole checklist at the smallest effort;
-// what the figures say is nobody's business here.
+// Goal: every line of the checklist gets an outcome with its origin. Method: the whole checklist at the smallest
+// effort; what the figures say is nobody's business here.
 #[test]
 fn whole_checklist_is_filled_in() {
     let report = run::<Unlatched>(tiny(&[])).expect("it opens");

@@ -2,9 +2,9 @@
 //!
 //! Question: how much dearer is a put through the key-value facade (A1), or inside an explicit transaction (B), than a
 //! versioned storage write (A0)? The predecessor's A1 was 1472 times its A0.
-//! Method: the three operations are sides of one comparison, on one engine and one store, and the ratio is formed within
-//! each round. A0 is shown beside the floors, so that a slow A0 can't flatter the ratio. Every engine's own ratio is
-//! beside it; `sharded-txn` is the predecessor's way of working.
+//! Method: the three operations are sides of one comparison, on one engine and one store, and the ratio is formed
+//! within each round. A0 is shown beside the floors, so that a slow A0 can't flatter the ratio. Every engine's own
+//! ratio is beside it; `sharded-txn` is the predecessor's way of working.
 //! Command: `experiments gates --only 4`.
 
 #![forbid(unsafe_code)]

@@ -1,10 +1,10 @@
 //! Gate 2: what happens on every operation, and how often it goes wrong.
 //!
 //! Question: does the hot path allocate, what do a snapshot and a get cost, and how long is the tail?
-//! Method: allocations are counted by the global allocator, per thread, over many operations after as many of warm-up, for
-//! an overwriting put, a get into the caller's buffer, a transaction of one check and two puts, and a snapshot. Means
-//! come from the one-thread campaigns of [`super::layers`]. Tails are the 99th and 99.9th percentile over the mean of
-//! operations timed one by one, closed-loop; the clock's own cost is inside each figure and stated beside it.
+//! Method: allocations are counted by the global allocator, per thread, over many operations after as many of warm-up,
+//! for an overwriting put, a get into the caller's buffer, a transaction of one check and two puts, and a snapshot.
+//! Means come from the one-thread campaigns of [`super::layers`]. Tails are the 99th and 99.9th percentile over the
+//! mean of operations timed one by one, closed-loop; the clock's own cost is inside each figure and stated beside it.
 //! Command: `experiments gates --only 2`.
 
 #![forbid(unsafe_code)]
@@ -76,11 +76,12 @@ pub fn allocations(context: &mut Context) -> Result<(), EngineError> {
             .sheet
             .record(measure, Figure::measured(Estimate::exact(rate(count), 1)).noting(note));
     }
-    let whole = counts.iter().sum();
+    let whole: u64 = counts.iter().sum();
     let note = format!("{whole} in {operations} puts, as many gets and as many transactions");
-    context
-        .sheet
-        .record(WHOLE, Figure::measured(Estimate::exact(rate(whole), 1)).noting(note));
+    context.sheet.record(
+        WHOLE,
+        Figure::measured(Estimate::exact(rate(whole) / counts.len() as f64, 1)).noting(note),
+    );
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Gate 5: what must be there besides speed.
 //!
-//! Question: did the baselines run in this very run, is the tracing really absent, are the documents, the recorded results
-//! and the saved baseline there?
+//! Question: did the baselines run in this very run, is the tracing really absent, are the documents, the recorded
+//! results and the saved baseline there?
 //! Method: looking. Each line names what was looked at; what this program can't see (a source tree that is not at hand)
 //! is `not_measurable`, and what does not exist yet is `not_built`.
 //! Command: `experiments gates --only 5`.

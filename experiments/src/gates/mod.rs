@@ -1,9 +1,9 @@
 //! `experiments gates`: the checklist, measured and filled in.
 //!
-//! Question: does the engine keep every line of the checklist on this machine, and where do the engines beside it stand?
-//! Method: [`table`] lists the lines; [`layers`] and [`scaling`] open all engines and run the sides of each comparison
-//! interleaved ([`campaign`] over [`bed`]s); one file per gate draws its figures from those samples and writes them
-//! into the [`sheet`], which draws the verdicts.
+//! Question: does the engine keep every line of the checklist on this machine, and where do the engines beside it
+//! stand? Method: [`table`] lists the lines; [`layers`] and [`scaling`] open all engines and run the sides of each
+//! comparison interleaved ([`campaign`] over [`bed`]s); one file per gate draws its figures from those samples and
+//! writes them into the [`sheet`], which draws the verdicts.
 //! Command: `cargo run --release -p experiments -- gates --quick`.
 //!
 //! What is measured follows from the lines that are asked for: a comparison that no selected line looks at is not run.

@@ -4,9 +4,9 @@
 //! own: it is a gate's figure held to a wider threshold ([`super::table`]). What is measured here is the control,
 //! `sharded-txn`, which works as the predecessor did; if its flags stayed down, a flag that is down would mean
 //! nothing.
-//! Method: the control is a side of the same campaigns; its ratios are held to the same thresholds. Where the machine has
-//! fewer than the four processors that the scaling flag asks for, the control is held to the same share of linear at
-//! the most threads there are.
+//! Method: the control is a side of the same campaigns; its ratios are held to the same thresholds. Where the machine
+//! has fewer than the four processors that the scaling flag asks for, the control is held to the same share of linear
+//! at the most threads there are.
 //! Command: `cargo test --test m4_red_flags --release -- --nocapture`.
 
 #![forbid(unsafe_code)]
