@@ -6,12 +6,13 @@
 //!
 //! **Orderings have names.** [`order`] declares each ordering that pairs with another, with its partner and
 //! the model that needs it. In a normal build a name is a plain constant. In a loom build it is looked
-//! up at run time, and `UNLATCHED_WEAKEN=NAME` weakens exactly that one by a step: a model must then fail.
+//! up at run time, and `UNLATCHED_WEAKEN=NAME` weakens exactly that one by a step: a model must then fail. Several
+//! names stand with commas between.
 //!
 //! **Store-load points.** At four places (F1-F4 of the commit protocol, listed in [`order`]) two threads must
 //! each see the other: both sides write one location and then read another. The accesses named there are `SeqCst`.
-//! loom treats `SeqCst` accesses as acquire-release but models fences, so [`store_load_fence`] stands
-//! between the two accesses: a real fence under loom, nothing otherwise.
+//! loom knows only part of what `SeqCst` accesses promise but models fences, so in a loom build these accesses are
+//! acquire-release and [`store_load_fence`] stands between the two: a real fence under loom, nothing otherwise.
 //!
 //! **Per-thread state** ([`PerThread`]) belongs to one store and one thread. A thread that ends leaves its
 //! state to the next thread that is given its slot, so nothing is lost and nothing is freed behind a reader's back.
@@ -348,7 +349,12 @@ mod model {
 
     impl From<Named> for Ordering {
         fn from(named: Named) -> Self {
-            if named.is_weakened() { named.weak } else { named.strong }
+            match named.strong {
+                _ if named.is_weakened() => named.weak,
+                // loom half knows `SeqCst` accesses. The models rely on the fences instead, and on nothing else.
+                Ordering::SeqCst => Ordering::AcqRel,
+                strong => strong,
+            }
         }
     }
 

@@ -672,7 +672,7 @@ fn run(ops: Vec<Op>) {
 #[test]
 fn the_engine_agrees_with_a_map_of_every_version() {
     let config = ProptestConfig {
-        cases: 300,
+        cases: 1_000,
         rng_seed: RngSeed::Fixed(common::seed("model")),
         failure_persistence: None,
         max_shrink_iters: 4_000,

@@ -84,7 +84,7 @@ impl Local {
     /// Returns the state of a thread that has done nothing yet and starts from `view`.
     pub(super) fn new(view: View) -> RefCell<Self> {
         RefCell::new(Self {
-            kept_slots: KeptSlots::new(),
+            kept_slots: KeptSlots::default(),
             view,
             owed: 0,
             deleted: VecDeque::new(),

@@ -41,9 +41,25 @@ impl Random {
     }
 }
 
+/// Makes this thread's operations overlap with others: at every step that the engine names (see `internals::pause`) it
+/// goes on, steps back for others, or now and then sleeps, by chance. Builds without debug assertions have no such steps.
+pub(crate) fn stumble(seed: u64, stream: u64) {
+    #[cfg(debug_assertions)]
+    {
+        let mut random = Random::new(!seed, stream);
+        unlatched::internals::pause::set_hook(Some(Box::new(move |_| match random.below(256) {
+            0 => thread::sleep(Duration::from_micros(100)),
+            1..24 => thread::yield_now(),
+            _ => {}
+        })));
+    }
+    #[cfg(not(debug_assertions))]
+    let _ = (seed, stream);
+}
+
 /// How long a test may hang before it fails. Far longer than any of them takes: it turns a deadlock into a
 /// failure, and measures nothing.
-pub(crate) const WATCHDOG: Duration = Duration::from_secs(120);
+pub(crate) const WATCHDOG: Duration = Duration::from_secs(60);
 
 /// Runs `body` on a thread of its own, and fails, naming `what`, if it does not end.
 pub(crate) fn finishes<T: Send + 'static>(what: &str, body: impl FnOnce() -> T + Send + 'static) -> T {
