@@ -14,4 +14,4 @@ mod store;
 #[cfg(loom)]
 pub use self::runner::{model, occurs};
 #[cfg(loom)]
-pub use self::store::{ModelStore, Stop, commit, delete, get, get_at, key, new_store, put, spawn, tidy};
+pub use self::store::{Held, ModelStore, Shared, Stop, commit, delete, get, get_at, key, new_store, put, spawn, tidy};

@@ -2,6 +2,7 @@
 //!
 //! Keys are the numbers 0, 1, 2 and values single bytes. Nothing here adds a step to an execution.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use unlatched::internals::pause::{self, Step};
@@ -12,9 +13,37 @@ use unlatched::{Key, RunId, Timestamp, TypeTag};
 /// everything back, so that what was lost shows up as a leak.
 pub type ModelStore<C> = VersionedStore<ModelIndex<Chain>, ModelReclaim, C>;
 
-/// Returns an empty store. A standard `Arc`, whose counting loom does not see: every model joins its threads.
-pub fn new_store<C: Clock>() -> Arc<ModelStore<C>> {
-    Arc::new(ModelStore::new())
+/// A store shared by a model's threads. Its standard `Arc` is counted outside of loom: every model joins its threads.
+pub struct Shared<C: Clock>(Option<Arc<ModelStore<C>>>);
+
+impl<C: Clock> Clone for Shared<C> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<C: Clock> Deref for Shared<C> {
+    type Target = ModelStore<C>;
+
+    fn deref(&self) -> &ModelStore<C> {
+        self.0.as_ref().expect("taken when dropped only")
+    }
+}
+
+impl<C: Clock> Drop for Shared<C> {
+    fn drop(&mut self) {
+        let store = self.0.take();
+        if std::thread::panicking() {
+            // A failed model unwinds outside of loom, where the store's atomics cannot be touched. The failure is what is to
+            // be reported, not a second panic.
+            std::mem::forget(store);
+        }
+    }
+}
+
+/// Returns an empty store.
+pub fn new_store<C: Clock>() -> Shared<C> {
+    Shared(Some(Arc::new(ModelStore::new())))
 }
 
 /// Returns key number `number`, which is below 3.
@@ -24,10 +53,10 @@ pub fn key(number: u8) -> Key {
 
 /// Runs `body` on a loom thread of its own.
 pub fn spawn<C: Clock, T: 'static>(
-    store: &Arc<ModelStore<C>>,
+    store: &Shared<C>,
     body: impl FnOnce(&ModelStore<C>) -> T + 'static,
 ) -> loom::thread::JoinHandle<T> {
-    let store = Arc::clone(store);
+    let store = store.clone();
     loom::thread::spawn(move || body(&store))
 }
 
@@ -49,7 +78,10 @@ pub fn get<C: Clock>(store: &ModelStore<C>, number: u8) -> Option<(u8, Timestamp
 /// Reads the value that a snapshot sees.
 pub fn get_at<C: Clock>(store: &ModelStore<C>, number: u8, snapshot: &OpenSnapshot) -> Option<u8> {
     store.get_at(&key(number), snapshot.timestamp(), |bytes, ts| {
-        assert!(ts <= snapshot.timestamp(), "a snapshot sees nothing younger than itself");
+        assert!(
+            ts <= snapshot.timestamp(),
+            "a snapshot sees nothing younger than itself"
+        );
         bytes[0]
     })
 }
@@ -77,12 +109,25 @@ pub fn tidy<C: Clock>(store: &ModelStore<C>, number: u8) -> u64 {
 #[derive(Clone)]
 pub struct Stop(Arc<loom::sync::Mutex<()>>);
 
+/// Releases what is stopped, when dropped.
+pub struct Held<'a>(Option<loom::sync::MutexGuard<'a, ()>>);
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        let held = self.0.take();
+        if std::thread::panicking() {
+            // As for a store.
+            std::mem::forget(held);
+        }
+    }
+}
+
 impl Stop {
-    /// Returns a stop and what releases it when dropped.
-    pub fn with<T>(body: impl FnOnce(&Self, loom::sync::MutexGuard<'_, ()>) -> T) -> T {
+    /// Runs `body` with a stop and with what releases it.
+    pub fn with<T>(body: impl FnOnce(&Self, Held<'_>) -> T) -> T {
         let stop = Self(Arc::new(loom::sync::Mutex::new(())));
         let held = stop.0.lock().expect("nobody panics while holding it");
-        body(&stop, held)
+        body(&stop, Held(Some(held)))
     }
 
     /// From now on the calling thread stops when it reaches `step` for the first time, until the release.
@@ -95,6 +140,21 @@ impl Stop {
             }
         })));
     }
+}
+
+/// Makes one test of a model that is too large to be explored with both clocks and does not depend on which it is:
+/// `one_clock!(file, name, bound);` runs `name::<ReaderDriven>`.
+#[macro_export]
+macro_rules! one_clock {
+    ($file:literal, $name:ident, $bound:literal) => {
+        mod $name {
+            #[test]
+            fn reader_driven() {
+                let name = concat!($file, "::", stringify!($name), "::reader_driven");
+                $crate::model(name, $bound, super::$name::<unlatched::internals::ReaderDriven>);
+            }
+        }
+    };
 }
 
 /// Makes two tests of one model, one for each clock: `both_clocks!(file, name, bound);` runs `name::<ReaderDriven>` and

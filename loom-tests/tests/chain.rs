@@ -1,14 +1,16 @@
 //! Models of `mvcc/chain.rs` and of the reads, writes and pruning that run on a chain.
 #![cfg(loom)]
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a panic is how a model fails")]
 
-use loom_tests::{Stop, both_clocks, delete, get, get_at, key, new_store, put, spawn, tidy};
+use loom_tests::{Stop, both_clocks, commit, delete, get, get_at, key, new_store, put, spawn, tidy};
 use unlatched::Timestamp;
 use unlatched::internals::Clock;
 use unlatched::internals::pause::Step;
 
 // T1. Two threads: put x | a snapshot reads x twice.
 // A snapshot is repeatable, and sees the put exactly if the put's timestamp is not above its own.
+// Fails with LINK_VERSION, READ_HEAD, and (reader-driven) F1_WRITER weakened.
 both_clocks!("chain", snapshot_is_repeatable, 3);
 fn snapshot_is_repeatable<C: Clock>() {
     let store = new_store::<C>();
@@ -26,7 +28,7 @@ fn snapshot_is_repeatable<C: Clock>() {
 
 // T2. Three threads: put x | put y, get x | a snapshot reads x and y.
 // The put of x is either before the snapshot, then before the later get as well, or after it. This is why a get
-// settles what it meets.
+// settles what it meets. Fails with F4_READER and F1_READER, or F4_READER and READ_WORD, weakened together.
 both_clocks!("chain", get_and_snapshot_agree_on_the_order, 2);
 fn get_and_snapshot_agree_on_the_order<C: Clock>() {
     let store = new_store::<C>();
@@ -51,6 +53,7 @@ fn get_and_snapshot_agree_on_the_order<C: Clock>() {
 
 // T3. Two threads: put x, get x | put x, get x.
 // A get returns the thread's own put or a later one; nothing is lost; timestamps decrease along the chain.
+// Fails with LINK_VERSION, READ_HEAD, READ_NODE, LINK_NODE weakened.
 both_clocks!("chain", own_put_or_a_later_one_is_read, 3);
 fn own_put_or_a_later_one_is_read<C: Clock>() {
     let store = new_store::<C>();
@@ -72,7 +75,7 @@ fn own_put_or_a_later_one_is_read<C: Clock>() {
 }
 
 // T10. Three threads: a snapshot reads x twice | put x | look, truncate x.
-// What a snapshot may see is not cut off.
+// What a snapshot may see is not cut off. Fails with (writer-driven) F2_SNAPSHOT, (reader-driven) F1_WRITER weakened.
 both_clocks!("chain", truncation_spares_what_a_snapshot_sees, 2);
 fn truncation_spares_what_a_snapshot_sees<C: Clock>() {
     let store = new_store::<C>();
@@ -93,10 +96,28 @@ fn truncation_spares_what_a_snapshot_sees<C: Clock>() {
     reader.join().unwrap();
 }
 
-// T11. Two threads: get x | put x, then truncate x.
-// `next` is loaded before the status: else a get that saw the newer version undecided would meet a cut chain.
+// T11. Two threads: get x | commit x, then truncate x.
+// `next` is loaded before the status, and with acquire: else a get that saw the newer version ACTIVE would meet a chain cut
+// right below it, and find nothing. Fails with READ_NEXT weakened.
 both_clocks!("chain", get_never_misses_a_key_that_exists, 3);
 fn get_never_misses_a_key_that_exists<C: Clock>() {
+    let store = new_store::<C>();
+    put(&store, 0, 1);
+    let begun = store.open_snapshot();
+    let writer = spawn(&store, move |store| {
+        commit(store, &begun, &[(0, Some(2))]).expect("nobody else writes");
+        store.close_snapshot(&begun);
+        store.pass_clock();
+        tidy(store, 0)
+    });
+    assert!(get(&store, 0).is_some(), "the key always exists");
+    assert_eq!(writer.join().unwrap(), 1);
+    assert_eq!(store.timestamps(&key(0)).len(), 1);
+}
+
+// The same with a put, which a get settles instead of passing it.
+both_clocks!("chain", get_settles_what_it_meets, 3);
+fn get_settles_what_it_meets<C: Clock>() {
     let store = new_store::<C>();
     put(&store, 0, 1);
     let writer = spawn(&store, |store| {
@@ -129,10 +150,7 @@ fn two_truncators_retire_each_version_once<C: Clock>() {
 /// a look taken at that moment.
 fn hidden_between_snapshots<C: Clock>(
     store: &loom_tests::ModelStore<C>,
-) -> (
-    [unlatched::internals::OpenSnapshot; 2],
-    unlatched::internals::ModelView,
-) {
+) -> ([unlatched::internals::OpenSnapshot; 2], unlatched::internals::ModelView) {
     put(store, 0, 0);
     let old = store.open_snapshot();
     for value in 1..4 {
@@ -167,7 +185,7 @@ fn two_pruners_retire_each_version_once<C: Clock>() {
 }
 
 // Two threads: prune x with an old look | close the snapshots, look, truncate x.
-// An old look only allows less; the pruner and the truncator retire each version once between them.
+// An old look only allows less; the pruner and the truncator retire each version once between them. Fails with MODEL_PIN weakened.
 both_clocks!("chain", pruner_and_truncator_retire_each_version_once, 3);
 fn pruner_and_truncator_retire_each_version_once<C: Clock>() {
     let store = new_store::<C>();
@@ -268,7 +286,11 @@ fn removal_loses_no_write<C: Clock>() {
     assert_ne!(deleted, written, "timestamps of a key differ, across its chains too");
     if deleted < written {
         assert_eq!(got, Some((2, written)));
-        assert_eq!(get(&store, 0), Some((2, written)), "the put is after the delete, and stays");
+        assert_eq!(
+            get(&store, 0),
+            Some((2, written)),
+            "the put is after the delete, and stays"
+        );
     } else {
         assert!(got.is_none() || got == Some((2, written)));
         assert_eq!(get(&store, 0), None, "the delete is after the put");
@@ -294,6 +316,7 @@ fn next_chain_has_greater_timestamps<C: Clock>() {
 
 // Two threads: first put of x, get x | tidy x, tidy x.
 // An empty chain is sealed at the second visit; the insertion into it is not lost.
+// Fails with READ_NODE, LINK_NODE weakened.
 both_clocks!("chain", empty_chain_is_sealed_at_the_second_visit, 4);
 fn empty_chain_is_sealed_at_the_second_visit<C: Clock>() {
     let store = new_store::<C>();
@@ -309,7 +332,7 @@ fn empty_chain_is_sealed_at_the_second_visit<C: Clock>() {
 }
 
 // Two threads: cas x from absent | cas x from absent.
-// Exactly one wins, and the other is told the winner's timestamp.
+// Exactly one wins, and the other is told the winner's timestamp. Fails with READ_NODE, LINK_NODE weakened.
 both_clocks!("chain", one_of_two_conditional_puts_wins, 3);
 fn one_of_two_conditional_puts_wins<C: Clock>() {
     let store = new_store::<C>();

@@ -1,13 +1,14 @@
 //! Models of transactions: `mvcc/descriptor.rs`, and installing and helping in `mvcc/settle.rs`.
 #![cfg(loom)]
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a panic is how a model fails")]
 
-use loom_tests::{Stop, both_clocks, commit, delete, get, get_at, key, new_store, put, spawn, tidy};
+use loom_tests::{Stop, both_clocks, commit, delete, get, get_at, key, new_store, one_clock, put, spawn, tidy};
 use unlatched::internals::Clock;
 use unlatched::internals::pause::Step;
 
 // T4. Two threads: commit x and y | a snapshot reads x and y.
-// All of a transaction's writes become visible at once.
+// All of a transaction's writes become visible at once. Fails with (reader-driven) F1_WRITER weakened.
 both_clocks!("commit", writes_become_visible_together, 3);
 fn writes_become_visible_together<C: Clock>() {
     let store = new_store::<C>();
@@ -48,8 +49,28 @@ fn gets_see_a_commit_whole<C: Clock>() {
     owner.join().unwrap();
 }
 
+// Two threads: commit x and y | get x, get y.
+// The other way round: a get that sees x knows that y is linked, since x was decided after it.
+// Fails with READ_WORD, READ_STATUS or PREPARE weakened together with F4_READER.
+both_clocks!("commit", decision_follows_the_last_write, 3);
+fn decision_follows_the_last_write<C: Clock>() {
+    let store = new_store::<C>();
+    put(&store, 0, 0);
+    put(&store, 1, 0);
+    let begun = store.open_snapshot();
+    let owner = spawn(&store, move |store| {
+        let committed = commit(store, &begun, &[(0, Some(1)), (1, Some(1))]);
+        store.close_snapshot(&begun);
+        committed.expect("nobody else writes")
+    });
+    let x = get(&store, 0).map(|found| found.0);
+    let y = get(&store, 1).map(|found| found.0);
+    assert!(!(x == Some(1) && y == Some(0)));
+    owner.join().unwrap();
+}
+
 // T5. Two threads: commit x | commit x, from the same snapshot.
-// The first committer wins, and the other learns which key it was.
+// The first committer wins, and the other learns which key it was. Fails with LINK_VERSION, READ_HEAD weakened.
 both_clocks!("commit", first_committer_wins, 3);
 fn first_committer_wins<C: Clock>() {
     let store = new_store::<C>();
@@ -146,7 +167,8 @@ fn stopped_when_decided<C: Clock>() {
 
 // T15. Three threads: commit x and y, y absent | put x, which helps | delete y, remove y, get y.
 // A helper that stalls does not bring the deleted key back to life: y is inserted as an empty chain.
-both_clocks!("commit", stalled_helper_revives_no_deleted_key, 2);
+// Fails with TAKE_OWNER weakened: a helper that finds no reference left takes the transaction for ACTIVE for ever.
+one_clock!("commit", stalled_helper_revives_no_deleted_key, 2);
 fn stalled_helper_revives_no_deleted_key<C: Clock>() {
     let store = new_store::<C>();
     let begun = store.open_snapshot();
@@ -212,7 +234,9 @@ fn aborted_version_is_bypassed<C: Clock>() {
         committed.expect_err("y was written after the snapshot").key
     });
     let written = put(&store, 0, 2);
-    assert_eq!(owner.join().unwrap(), key(1));
+    // The put may also come first, and then forbid x.
+    let lost = owner.join().unwrap();
+    assert!(lost == key(1) || lost == key(0));
     assert_eq!(get(&store, 0), Some((2, written)));
     assert_eq!(get(&store, 1).map(|found| found.0), Some(5));
     assert_eq!(store.timestamps(&key(0)).len(), 2);
@@ -241,7 +265,7 @@ fn chain_of_an_aborted_version_is_removed<C: Clock>() {
 
 // Three threads: commit x | put x | put x.
 // Two helpers and the owner take and give back references to one descriptor.
-both_clocks!("commit", descriptor_is_freed_once, 2);
+one_clock!("commit", descriptor_is_freed_once, 2);
 fn descriptor_is_freed_once<C: Clock>() {
     let store = new_store::<C>();
     let begun = store.open_snapshot();

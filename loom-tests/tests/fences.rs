@@ -4,6 +4,7 @@
 //! both may miss, and the model shows that loom finds it. F3 belongs to the log, which does not exist yet.
 #![cfg(loom)]
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a panic is how a model fails")]
 
 use std::sync::Arc;
 
@@ -37,7 +38,8 @@ fn both_miss(name: &str, fenced: bool, left: Side, right: Side) -> bool {
 
 /// Writes with an exchange, reads with a load: a version linked or a transaction prepared, then the clock read.
 fn exchange_then_load(mine: &AtomicUsize, other: &AtomicUsize, fenced: bool) -> bool {
-    mine.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire).unwrap();
+    mine.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire)
+        .unwrap();
     full_fence(fenced);
     other.load(Ordering::Acquire) == 0
 }

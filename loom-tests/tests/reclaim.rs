@@ -4,6 +4,7 @@
 //! suites of their own.
 #![cfg(loom)]
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a panic is how a model fails")]
 
 use loom_tests::{both_clocks, get, key, new_store, put, spawn, tidy};
 use unlatched::internals::Clock;

@@ -1,6 +1,7 @@
 //! Checks of the checker: what a model can see at all, and that it does not pass without having looked.
 #![cfg(loom)]
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a panic is how a model fails")]
 
 use std::sync::Arc;
 
@@ -26,7 +27,10 @@ fn bare_loom_misses_a_load_after_an_exchange() {
         other.join().unwrap();
         seen == 1
     });
-    assert!(!seen, "loom has learnt it: the turns in the engine's switch to loom can go");
+    assert!(
+        !seen,
+        "loom has learnt it: the turns in the engine's switch to loom can go"
+    );
 }
 
 // Two threads: put x | get x. The same shape through the engine: both values are seen.

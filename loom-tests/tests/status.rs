@@ -1,6 +1,7 @@
 //! Models of `mvcc/status.rs` and `mvcc/settle.rs`: who decides, and that all agree.
 #![cfg(loom)]
 #![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a panic is how a model fails")]
 
 use loom_tests::{Stop, both_clocks, commit, get, get_at, new_store, put, spawn};
 use unlatched::internals::Clock;
@@ -52,7 +53,11 @@ fn stopped_put_blocks_nobody<C: Clock>(step: Step) {
         let seen = get_at(&store, 0, &snapshot);
         drop(held);
         let other = stopped.join().unwrap();
-        let expected = if other > written && other <= snapshot.timestamp() { 2 } else { 3 };
+        let expected = if other > written && other <= snapshot.timestamp() {
+            2
+        } else {
+            3
+        };
         assert_eq!(seen, Some(expected));
         assert_eq!(get_at(&store, 0, &snapshot), seen, "a snapshot is repeatable");
         store.close_snapshot(&snapshot);
