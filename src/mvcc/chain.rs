@@ -6,8 +6,8 @@
 //! | head |-------->| next    |------->| next    |------->| next    |---> null
 //! +------+         | word    |        | word    |        | word    |
 //!  null: empty     | length  |        | length  |        | length  |
-//!  SEALED: dead    | bytes...|        | bytes...|        | bytes...|
-//!                  +---------+        +---------+        +---------+
+//!  VISITED: empty  | bytes...|        | bytes...|        | bytes...|
+//!  SEALED: dead    +---------+        +---------+        +---------+
 //!                  any status         COMMITTED          COMMITTED
 //!
 //!  next:  address of the older version; bit 0 is DEAD: this version is being unlinked, its link is frozen
@@ -53,7 +53,7 @@ use std::ptr::{self, NonNull};
 
 use crate::reclaim::{Guard, Retired, Tracked};
 use crate::sync::pause::{self, Step};
-use crate::sync::{AtomicBool, AtomicPtr, order};
+use crate::sync::{AtomicPtr, order};
 use crate::types::Timestamp;
 
 use super::descriptor::{Descriptor, DescriptorRef};
@@ -65,11 +65,12 @@ const DEAD: usize = 1;
 /// Address that a sealed head holds. No version lives at it.
 const SEALED: usize = 1;
 
+/// Address that the head of an empty chain holds once a sweep has found it empty. No version lives at it.
+const VISITED: usize = 2;
+
 /// The versions of one key.
 pub struct Chain {
     head: AtomicPtr<Version>,
-    /// A sweep found the chain empty before; the next one may seal it.
-    visited_empty: AtomicBool,
 }
 
 /// One value, or tombstone, of a key.
@@ -386,8 +387,11 @@ impl<'g> VersionRef<'g> {
         // SAFETY: read from a chain under this guard.
         while let Some(version) = unsafe { Self::from_link(link) } {
             // Below the cut a frozen link is taken like any other: the pruner that froze it then fails to unlink.
-            // ORDERING: AcqRel, as above.
-            link = version.next.swap(ptr::null_mut(), order::CUT_NEXT);
+            // Null is final, so the oldest version needs no exchange. ORDERING: as in `next`; AcqRel, as above.
+            link = version.next.load(order::READ_NEXT);
+            if !link.is_null() {
+                link = version.next.swap(ptr::null_mut(), order::CUT_NEXT);
+            }
             // SAFETY: its only link was taken just before; it lies below a COMMITTED version, so it is (invariant 1).
             unsafe { version.retire(guard) };
             cut += 1;
@@ -434,8 +438,8 @@ impl<'g> VersionRef<'g> {
 pub(crate) enum Head<'g> {
     /// The chain is dead, and its node is to be removed from the index.
     Sealed,
-    /// No version.
-    Empty,
+    /// No version. `visited` says that an earlier sweep found it so; the next one may seal the chain.
+    Empty { visited: bool },
     /// The newest version.
     Version(VersionRef<'g>),
 }
@@ -444,7 +448,8 @@ impl Head<'_> {
     fn as_ptr(self) -> *mut Version {
         match self {
             Head::Sealed => ptr::without_provenance_mut(SEALED),
-            Head::Empty => ptr::null_mut(),
+            Head::Empty { visited: false } => ptr::null_mut(),
+            Head::Empty { visited: true } => ptr::without_provenance_mut(VISITED),
             Head::Version(version) => version.ptr.as_ptr(),
         }
     }
@@ -456,13 +461,15 @@ impl Chain {
     pub(crate) fn head<'g, G: Guard>(&self, _guard: &'g G) -> Head<'g> {
         // ORDERING: SeqCst, F1; pairs with `link` and `seal`.
         let head = self.head.load(order::READ_HEAD);
-        if head.addr() == SEALED {
-            return Head::Sealed;
+        match head.addr() {
+            SEALED => return Head::Sealed,
+            VISITED => return Head::Empty { visited: true },
+            _ => {}
         }
         // SAFETY: read from the chain under this guard.
         match unsafe { VersionRef::from_link(head) } {
             Some(version) => Head::Version(version),
-            None => Head::Empty,
+            None => Head::Empty { visited: false },
         }
     }
 
@@ -525,7 +532,7 @@ impl Chain {
         let mut retired = 0;
         let mut version = match expected {
             Head::Version(version) => Some(version),
-            Head::Empty | Head::Sealed => None,
+            Head::Empty { .. } | Head::Sealed => None,
         };
         while let Some(dead) = version {
             version = dead.next(guard);
@@ -536,12 +543,14 @@ impl Chain {
         Some(retired)
     }
 
-    /// Says whether an earlier sweep found the chain empty, and remembers that this one did.
-    pub(crate) fn visit_empty(&self) -> bool {
+    /// Remembers that a sweep found the chain empty, unless something has been linked since.
+    pub(crate) fn visit_empty(&self) {
+        let (from, to) = (
+            Head::Empty { visited: false }.as_ptr(),
+            Head::Empty { visited: true }.as_ptr(),
+        );
         // ORDERING: Relaxed; it only spares a first insertion the race against removal. Sealing itself is checked.
-        let before = self.visited_empty.load(order::COUNT);
-        self.visited_empty.store(true, order::COUNT);
-        before
+        let _ = self.head.compare_exchange(from, to, order::COUNT, order::COUNT);
     }
 }
 
@@ -549,7 +558,6 @@ impl Default for Chain {
     fn default() -> Self {
         Self {
             head: AtomicPtr::new(ptr::null_mut()),
-            visited_empty: AtomicBool::new(false),
         }
     }
 }
@@ -558,7 +566,7 @@ impl Drop for Chain {
     fn drop(&mut self) {
         // ORDERING: Relaxed; exclusive access. A sealed chain's versions were retired by the sealer.
         let mut link = self.head.load(order::COUNT);
-        if link.addr() == SEALED {
+        if link.addr() == SEALED || link.addr() == VISITED {
             return;
         }
         // SAFETY: exclusive access: the store is being dropped.

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::reclaim::{EpochReclaim, HyalineReclaim, Reclaim};
+use crate::sync::AtomicBool;
 
 fn ts(number: u64) -> Timestamp {
     Timestamp::from_raw(number)
@@ -13,7 +14,7 @@ fn commit<G: Guard>(chain: &Chain, number: u64, guard: &G) -> bool {
     let head = chain.head(guard);
     let below = match head {
         Head::Sealed => return false,
-        Head::Empty => None,
+        Head::Empty { .. } => None,
         Head::Version(version) => Some(version),
     };
     let version = OwnedVersion::put(8, |bytes| bytes.copy_from_slice(&number.to_le_bytes()));
@@ -66,7 +67,10 @@ fn life_of_a_chain<R: Reclaim>() {
     assert_eq!(timestamps(&chain, &guard), [6, 5, 3]);
     assert_eq!(nth(&chain, 0, &guard).cut(&guard), Some(2));
     assert_eq!(reclaim.totals().retired, 5);
-    assert!(chain.seal(Head::Empty, &guard).is_none(), "the chain is not empty");
+    assert!(
+        chain.seal(Head::Empty { visited: false }, &guard).is_none(),
+        "the chain is not empty"
+    );
     assert_eq!(chain.seal(chain.head(&guard), &guard), Some(1));
     assert!(matches!(chain.head(&guard), Head::Sealed));
     assert!(!commit(&chain, 7, &guard));

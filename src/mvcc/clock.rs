@@ -45,6 +45,10 @@ pub const TICK: u64 = if cfg!(loom) { 2 } else { 256 };
 
 /// Where commit and read timestamps come from.
 pub trait Clock: Send + Sync + 'static {
+    /// Whether drawing a snapshot writes the clock. If so, whoever sees the clock moved also sees what the drawing thread
+    /// wrote before; if not, that takes a store-load fence (F2).
+    const SNAPSHOTS_WRITE: bool;
+
     /// Returns a clock at its start.
     fn new() -> Self;
 
@@ -70,6 +74,8 @@ pub struct ReaderDriven {
 }
 
 impl Clock for ReaderDriven {
+    const SNAPSHOTS_WRITE: bool = true;
+
     fn new() -> Self {
         Self {
             clock: CachePadded::new(AtomicU64::new(TICK)),
@@ -122,6 +128,8 @@ pub struct WriterDriven {
 }
 
 impl Clock for WriterDriven {
+    const SNAPSHOTS_WRITE: bool = false;
+
     fn new() -> Self {
         Self {
             clock: CachePadded::new(AtomicU64::new(1)),

@@ -289,14 +289,12 @@ where
                 self.index.remove(node, guard);
                 Tidied::default()
             }
-            Head::Empty => {
-                if chain.visit_empty() {
-                    self.seal(node, head, guard)
-                } else {
-                    Tidied {
-                        left_behind: true,
-                        ..Tidied::default()
-                    }
+            Head::Empty { visited: true } => self.seal(node, head, guard),
+            Head::Empty { visited: false } => {
+                chain.visit_empty();
+                Tidied {
+                    left_behind: true,
+                    ..Tidied::default()
                 }
             }
             Head::Version(version) => self.tidy_versions(node, version, view, guard),

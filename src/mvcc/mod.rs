@@ -141,7 +141,7 @@ where
         let mut next = loop {
             match node.value().head(guard) {
                 Head::Version(version) => break Some(version),
-                Head::Empty => return None,
+                Head::Empty { .. } => return None,
                 // Dead when seen: absent, unless the key has another node by now.
                 Head::Sealed if node.is_linked() => return None,
                 Head::Sealed => node = self.index.find(node.key(), guard)?,

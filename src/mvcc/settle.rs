@@ -227,7 +227,7 @@ where
                     self.index.remove(node, guard);
                     continue;
                 }
-                Head::Empty => None,
+                Head::Empty { .. } => None,
                 Head::Version(version) => Some((version, version.word(guard))),
             };
             if transaction.status() != Status::Active {

@@ -23,7 +23,8 @@
 //!
 //! | atomic | writer | reader | what the pair does |
 //! |---|---|---|---|
-//! | `word` | `PUBLISH_SLOT`, then the draw | clock, then `READ_SLOT` | F2: a view misses a slot only if it read the clock before the draw |
+//! | `word` | `PUBLISH_SLOT`, then a draw that only reads | clock, then `READ_SLOT` | F2: a view misses a slot only if it read the clock before the draw |
+//! | `word` | plain, then a draw that writes (`DRAW`) | clock (`READ_CLOCK`), then `READ_SLOT` | the same, by release and acquire |
 //! | `used` | `CLAIM_SLOT`, then the slot | clock, then `CLAIM_SLOT` | F2, for slots never used before |
 //! | `word` | `EXACT_SLOT` | `READ_SLOT` | raises the bound, which nothing else depends on |
 //! | `word` | `CLOSE_SLOT` | `READ_SLOT` | the snapshot's reads are before the pruning that its end allows |
@@ -136,9 +137,17 @@ impl Snapshots {
         let slot = self.slot(number);
         slot.opened.set_now();
         let bound = kept.last.unwrap_or_else(|| C::least_snapshot_after(clock.now()));
-        // ORDERING: SeqCst, F2; before the draw below. Pairs with `view`. INVARIANT 1.
-        slot.word.store(bound.get() << KIND_BITS | PENDING, order::PUBLISH_SLOT);
-        store_load_fence(order::F2_SNAPSHOT);
+        let pending = bound.get() << KIND_BITS | PENDING;
+        // INVARIANT 1: before the draw.
+        if C::SNAPSHOTS_WRITE {
+            // ORDERING: Relaxed; the draw's release publishes it. A view that misses the slot read the clock before
+            // the draw.
+            slot.word.store(pending, order::COUNT);
+        } else {
+            // ORDERING: SeqCst, F2; pairs with `view`.
+            slot.word.store(pending, order::PUBLISH_SLOT);
+            store_load_fence(order::F2_SNAPSHOT);
+        }
         pause::reached(Step::SlotPending);
         let timestamp = clock.draw_snapshot();
         debug_assert!(bound <= timestamp);

@@ -74,7 +74,7 @@ impl Effort {
 
     /// The whole checklist in less than three minutes on two processors.
     pub const QUICK: Self = Self {
-        rounds: 9,
+        rounds: 13,
         shown_rounds: 7,
         slice: Duration::from_millis(40),
         warm_up: Duration::from_millis(10),
