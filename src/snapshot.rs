@@ -175,7 +175,8 @@ fn whole(run: &RunId, tag: TypeTag, prefix: &[u8]) -> KeyBounds {
 
 /// Records of a snapshot in key order; consumed from the front, from the back, or from both.
 ///
-/// Yields the user's key and a copy of the value. O(log n) per batch of some dozens of records, O(1) per record.
+/// A scan of an open snapshot goes on after a shutdown: what it reads is still there. Yields the user's key and a copy
+/// of the value. O(log n) per batch of some dozens of records, O(1) per record.
 pub struct Scan<'s> {
     snapshot: &'s Snapshot<'s>,
     /// What is not fetched yet.

@@ -19,7 +19,8 @@ pub struct Stats {
     pub conflicts: u64,
     /// Puts and transactions that another thread than their owner decided.
     pub helped_decisions: u64,
-    /// Versions that are linked in some chain, tombstones included.
+    /// Versions that are linked in some chain: tombstones included, and those of aborted transactions, which stay at
+    /// the head of a live key until its next write.
     pub live_versions: u64,
     /// Bytes of versions and descriptors retired so far.
     pub retired_bytes: u64,

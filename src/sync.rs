@@ -4,10 +4,10 @@
 //! `--cfg loom` runs the same code under the model checker. `cfg(loom)` alone decides: a separate crate
 //! sees the engine without `cfg(test)`.
 //!
-//! **Orderings have names.** [`order`] declares each ordering that pairs with another, with its partner and
-//! the model that needs it. In a normal build a name is a plain constant. In a loom build it is looked
-//! up at run time, and `UNLATCHED_WEAKEN=NAME` weakens exactly that one by a step: a model must then fail. Several
-//! names stand with commas between.
+//! **Orderings have names.** [`order`] declares each ordering that pairs with another, and its partner. In a normal
+//! build a name is a plain constant. In a loom build it is looked up at run time, and `UNLATCHED_WEAKEN=NAME`
+//! weakens exactly that one by a step (several are separated by commas); `loom-tests/WEAKENING.md` lists what then
+//! fails, and what does not and why.
 //!
 //! **Store-load points.** At four places (F1-F4 of the commit protocol, listed in [`order`]) two threads must
 //! each see the other: both sides write one location and then read another. The accesses named there are `SeqCst`.
@@ -156,7 +156,7 @@ pub mod pause {
 macro_rules! orderings {
     ($($(#[$doc:meta])* $name:ident = $strong:ident, weaker $weak:ident;)*) => {
         /// Every ordering that pairs with another, by name. Each entry says who pairs with it, what travels
-        /// over the edge, and which model fails without it.
+        /// over the edge; `loom-tests/WEAKENING.md` says which model fails without it, or why none does.
         #[allow(unreachable_pub, reason = "part of it is shown through `internals`")]
         pub mod order {
             #[cfg(not(loom))]
@@ -194,21 +194,21 @@ orderings! {
     LINK_NODE = AcqRel, weaker Relaxed;
     // ---- version chains (mvcc/chain.rs) ----
     /// Loads a chain's head. Pairs with [`LINK_VERSION`]: the version's fields are visible. `SeqCst`: the reading
-    /// side of F1, after the draw of a snapshot. Model `chain`.
+    /// side of F1, after the draw of a snapshot.
     READ_HEAD = SeqCst, weaker Relaxed;
     /// Links a version at the head. Pairs with [`READ_HEAD`]: publishes the version's fields. `SeqCst`: the writing
-    /// side of F1, before the clock is read. Model `chain`.
+    /// side of F1, before the clock is read.
     LINK_VERSION = SeqCst, weaker Relaxed;
-    /// Seals a dead chain; acquires the version judged dead, publishes nothing but the seal. Model `chain`.
+    /// Seals a dead chain; acquires the version judged dead, publishes nothing but the seal.
     SEAL_CHAIN = AcqRel, weaker Acquire;
     /// Loads `next`. Pairs with [`CUT_NEXT`] and [`UNLINK_NEXT`], and, being an acquire, stays before the load of the
-    /// status that follows it. Model `chain`.
+    /// status that follows it.
     READ_NEXT = Acquire, weaker Relaxed;
     /// Loads `next` for a collector that orders every protected load. As [`READ_NEXT`].
     PROTECT_NEXT = SeqCst, weaker Relaxed;
-    /// Takes the link below a kept version. Release: what was judged stays before the cut. Model `chain`.
+    /// Takes the link below a kept version. Release: what was judged stays before the cut.
     CUT_NEXT = AcqRel, weaker Relaxed;
-    /// Marks a version's link dead, which freezes it. Model `chain`.
+    /// Marks a version's link dead, which freezes it.
     FREEZE_NEXT = AcqRel, weaker Relaxed;
     /// Links past a frozen version. Release: publishes nothing new but keeps the successor's fields visible. Model
     /// `chain`.
@@ -218,23 +218,22 @@ orderings! {
     /// `status`.
     READ_WORD = SeqCst, weaker Relaxed;
     /// Decides a put: PREPARED to COMMITTED. Release: the draw of the timestamp is visible with it, so that a later
-    /// writer of the key draws more. Model `status`.
+    /// writer of the key draws more.
     DECIDE = AcqRel, weaker Relaxed;
-    /// Replaces a decided owner by its final status in a version's word; the winner drops a reference. Model `status`.
+    /// Replaces a decided owner by its final status in a version's word; the winner drops a reference.
     RESOLVE_OWNER = AcqRel, weaker Relaxed;
     /// Loads a transaction's status. Pairs with [`PREPARE`] and [`DECIDE_TX`]; `SeqCst`: the reading side of F1 and F4.
-    /// Model `status`.
     READ_STATUS = SeqCst, weaker Relaxed;
     /// ACTIVE to PREPARED. Release: all versions are linked before it. `SeqCst`: the writing side of F1 and F4. Model
     /// `commit`.
     PREPARE = SeqCst, weaker Relaxed;
-    /// PREPARED to COMMITTED. As [`DECIDE`]. Model `commit`.
+    /// PREPARED to COMMITTED. As [`DECIDE`].
     DECIDE_TX = AcqRel, weaker Relaxed;
-    /// ACTIVE to ABORTED. Release: whoever sees it sees the version that caused it. Model `commit`.
+    /// ACTIVE to ABORTED. Release: whoever sees it sees the version that caused it.
     ABORT_TX = AcqRel, weaker Relaxed;
-    /// Takes a reference to a descriptor before a version is linked; pairs with [`DROP_OWNER`]. Model `commit`.
+    /// Takes a reference to a descriptor before a version is linked; pairs with [`DROP_OWNER`].
     TAKE_OWNER = Acquire, weaker Relaxed;
-    /// Gives a reference back. Release: all use of the descriptor is before its retirement. Model `commit`.
+    /// Gives a reference back. Release: all use of the descriptor is before its retirement.
     DROP_OWNER = AcqRel, weaker Relaxed;
     /// Reads a count before an exchange that checks it, or a flag that nothing depends on.
     COUNT = Relaxed, weaker Relaxed;
@@ -243,20 +242,19 @@ orderings! {
     /// `snapshots`.
     READ_CLOCK = SeqCst, weaker Relaxed;
     /// Moves the clock: a snapshot's draw in the reader-driven clock, a commit's in the writer-driven one (F1, F2, F4).
-    /// Model `snapshots`.
     DRAW = SeqCst, weaker Relaxed;
-    /// Raises the clock by one tick when a single key used the whole tick up. Model `clock`.
+    /// Raises the clock by one tick when a single key used the whole tick up.
     RAISE_CLOCK = AcqRel, weaker Relaxed;
     // ---- snapshot slots (mvcc/snapshots.rs) ----
-    /// Publishes a slot's lower bound, before the draw of its timestamp. The writing side of F2. Model `snapshots`.
+    /// Publishes a slot's lower bound, before the draw of its timestamp. The writing side of F2.
     PUBLISH_SLOT = SeqCst, weaker Relaxed;
-    /// Replaces the bound by the exact timestamp; it only raises what a pruner may do. Model `snapshots`.
+    /// Replaces the bound by the exact timestamp; it only raises what a pruner may do.
     EXACT_SLOT = Release, weaker Relaxed;
-    /// Closes a slot. Release: the snapshot's reads are before the pruning that follows. Model `snapshots`.
+    /// Closes a slot. Release: the snapshot's reads are before the pruning that follows.
     CLOSE_SLOT = Release, weaker Relaxed;
-    /// Reads a slot, after the clock. The reading side of F2; pairs with [`CLOSE_SLOT`]. Model `snapshots`.
+    /// Reads a slot, after the clock. The reading side of F2; pairs with [`CLOSE_SLOT`].
     READ_SLOT = SeqCst, weaker Relaxed;
-    /// Claims a slot never used before, before its bound is published (F2). Model `snapshots`.
+    /// Claims a slot never used before, before its bound is published (F2).
     CLAIM_SLOT = SeqCst, weaker Relaxed;
     // ---- the four store-load points, as fences under loom ----
     /// F1, writing side: version linked or transaction prepared, then the clock read.
@@ -367,10 +365,10 @@ mod model {
 
     /// Lets loom try both orders of two accesses to one location.
     ///
-    /// loom compares an access with the last one to its location alone. A thread that loads and then exchanges, as every loop
-    /// here does, hides by its own load the load that another thread made before, and loom never tries that load after the
-    /// exchange. So each location has a second word, on which every access, loads included, first makes an exchange
-    /// that fails: it writes nothing and orders nothing, but loom takes it for a conflict.
+    /// loom compares an access with the last one to its location alone. A thread that loads and then exchanges, as
+    /// every loop here does, hides by its own load the load that another thread made before, and loom never tries that
+    /// load after the exchange. So each location has a second word, on which every access, loads included, first makes
+    /// an exchange that fails: it writes nothing and orders nothing, but loom takes it for a conflict.
     #[derive(Debug)]
     pub(crate) struct Turn(loom::sync::atomic::AtomicUsize);
 

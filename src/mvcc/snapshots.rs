@@ -179,7 +179,9 @@ impl Snapshots {
     pub(crate) fn view<C: Clock>(&self, clock: &C, view: &mut View) {
         // INVARIANT 2: the clock first.
         view.limit = C::least_snapshot_after(clock.now());
-        store_load_fence(order::F2_PRUNER);
+        if !C::SNAPSHOTS_WRITE {
+            store_load_fence(order::F2_PRUNER);
+        }
         view.open.clear();
         // ORDERING: SeqCst, F2; pairs with `claim`.
         for number in 0..self.used.load(order::CLAIM_SLOT) {
