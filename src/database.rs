@@ -1,8 +1,7 @@
 //! `Database`: opens, wires the parts together, checks what callers hand in, and shuts down.
 //!
 //! A single operation is a complete commit of its own, without a transaction object. Keys given here are plain bytes
-//! under
-//! [`TypeTag::Raw`]; facades keep theirs under their own tags.
+//! under [`TypeTag::Raw`]; facades keep theirs under their own tags.
 #![forbid(unsafe_code)]
 
 use std::borrow::Borrow;
@@ -19,9 +18,9 @@ use crate::types::{Key, RunId, Timestamp, TypeTag};
 
 /// A multi-version key-value database in which no thread ever waits for another.
 ///
-/// Share it between threads by reference or in an [`Arc`](std::sync::Arc). All methods take `&self`, none blocks, and
-/// none but
-/// [`transaction`](Self::transaction) can fail for contention.
+/// Share it between threads by reference or in an [`Arc`](std::sync::Arc). All methods take `&self`. None waits for
+/// another thread, and only transactions can fail for contention
+/// ([`transaction_with_retry`](Self::transaction_with_retry) pauses between its attempts).
 ///
 /// ```
 /// use unlatched::{Database, RunId, Timestamp};
@@ -71,10 +70,14 @@ impl Database {
     /// [`Error::EmptyKey`], [`Error::KeyTooLong`], [`Error::ValueTooLarge`], or [`Error::Closed`] after shutdown.
     #[inline]
     pub fn put(&self, run: impl Borrow<RunId>, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<Timestamp> {
-        let value = value.as_ref();
-        self.put_tagged(run.borrow(), TypeTag::Raw, key.as_ref(), value.len(), |bytes| {
-            bytes.copy_from_slice(value)
-        })
+        let (key, value) = (key.as_ref(), value.as_ref());
+        self.engine.check_open()?;
+        check_key(key)?;
+        check_value(value.len())?;
+        Ok(self
+            .engine
+            .store()
+            .put(&Key::new(run.borrow(), TypeTag::Raw, key), value))
     }
 
     /// Returns a copy of a key's latest value.
@@ -246,7 +249,8 @@ impl Database {
     }
 
     /// Collects everything that can be collected now, prunable versions and dead keys, and returns how many versions
-    /// were retired. Never needed: writers collect as they go. O(keys), beside running readers and writers.
+    /// were retired. Writers collect as they go; this is for what they have not come to yet, and for what threads have
+    /// left that write no more. O(keys), beside running readers and writers.
     pub fn sweep(&self) -> u64 {
         self.engine.store().collect_garbage()
     }

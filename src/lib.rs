@@ -3,7 +3,7 @@
 //! A key maps to a chain of versions, newest first. A writer links its version with one compare-and-swap, then draws a
 //! commit timestamp and decides with a second one; whoever meets an undecided version decides it instead of waiting. A
 //! snapshot is one number. So no thread ever waits for another, a single put is a complete commit without a transaction
-//! around it, and writers of different keys share no cache line that anyone writes.
+//! around it, and threads that overwrite different keys share no cache line that anyone writes.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -27,8 +27,8 @@
 //!
 //! Single operations and snapshots are linearizable together. Transactions have snapshot isolation: one snapshot to
 //! read from, writes visible at one moment, first committer wins. Everything is lock-free: with any set of threads
-//! stopped anywhere, the others go on. Today a database lives in memory alone; durability is not built yet and asking
-//! for it is an error.
+//! stopped inside an operation, some running thread always finishes. Today a database lives in memory alone; durability
+//! is not built yet and asking for it is an error.
 //!
 //! # Reading the code
 //!

@@ -9,7 +9,7 @@
 //! weakens exactly that one by a step (several are separated by commas); `loom-tests/WEAKENING.md` lists what then
 //! fails, and what does not and why.
 //!
-//! **Store-load points.** At four places (F1-F4 of the commit protocol, listed in [`order`]) two threads must
+//! **Store-load points.** At three places (F1, F2 and F4 in [`order`]; F3 is kept for a log) two threads must
 //! each see the other: both sides write one location and then read another. The accesses named there are `SeqCst`.
 //! loom knows only part of what `SeqCst` accesses promise but models fences, so in a loom build these accesses are
 //! acquire-release and [`store_load_fence`] stands between the two: a real fence under loom, nothing otherwise.
@@ -25,7 +25,7 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize
 pub(crate) use self::model::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 
 #[cfg(not(loom))]
-pub(crate) use self::std_impl::{PerThread, store_load_fence};
+pub(crate) use self::std_impl::{PerThread, fence_after_draw, store_load_fence};
 
 #[cfg(loom)]
 pub(crate) use self::model::{PerThread, Turn, store_load_fence};
@@ -210,12 +210,10 @@ orderings! {
     CUT_NEXT = AcqRel, weaker Relaxed;
     /// Marks a version's link dead, which freezes it.
     FREEZE_NEXT = AcqRel, weaker Relaxed;
-    /// Links past a frozen version. Release: publishes nothing new but keeps the successor's fields visible. Model
-    /// `chain`.
+    /// Links past a frozen version. Release: publishes nothing new but keeps the successor's fields visible.
     UNLINK_NEXT = AcqRel, weaker Relaxed;
     // ---- status words (mvcc/chain.rs, mvcc/descriptor.rs) ----
-    /// Loads a version's word. Pairs with [`DECIDE`] and [`RESOLVE_OWNER`]; `SeqCst`: the reading side of F1. Model
-    /// `status`.
+    /// Loads a version's word. Pairs with [`DECIDE`] and [`RESOLVE_OWNER`]; `SeqCst`: the reading side of F1.
     READ_WORD = SeqCst, weaker Relaxed;
     /// Decides a put: PREPARED to COMMITTED. Release: the draw of the timestamp is visible with it, so that a later
     /// writer of the key draws more.
@@ -224,8 +222,7 @@ orderings! {
     RESOLVE_OWNER = AcqRel, weaker Relaxed;
     /// Loads a transaction's status. Pairs with [`PREPARE`] and [`DECIDE_TX`]; `SeqCst`: the reading side of F1 and F4.
     READ_STATUS = SeqCst, weaker Relaxed;
-    /// ACTIVE to PREPARED. Release: all versions are linked before it. `SeqCst`: the writing side of F1 and F4. Model
-    /// `commit`.
+    /// ACTIVE to PREPARED. Release: all versions are linked before it. `SeqCst`: the writing side of F1 and F4.
     PREPARE = SeqCst, weaker Relaxed;
     /// PREPARED to COMMITTED. As [`DECIDE`].
     DECIDE_TX = AcqRel, weaker Relaxed;
@@ -235,11 +232,10 @@ orderings! {
     TAKE_OWNER = Acquire, weaker Relaxed;
     /// Gives a reference back. Release: all use of the descriptor is before its retirement.
     DROP_OWNER = AcqRel, weaker Relaxed;
-    /// Reads a count before an exchange that checks it, or a flag that nothing depends on.
+    /// Nothing is ordered by it; the place says why.
     COUNT = Relaxed, weaker Relaxed;
     // ---- clock (mvcc/clock.rs) ----
-    /// Reads the clock: a writer before it decides (F1, F4), a pruner before it reads the slots (F2). Model
-    /// `snapshots`.
+    /// Reads the clock: a writer before it decides (F1, F4), a pruner before it reads the slots (F2).
     READ_CLOCK = SeqCst, weaker Relaxed;
     /// Moves the clock: a snapshot's draw in the reader-driven clock, a commit's in the writer-driven one (F1, F2, F4).
     DRAW = SeqCst, weaker Relaxed;
@@ -254,9 +250,13 @@ orderings! {
     CLOSE_SLOT = Release, weaker Relaxed;
     /// Reads a slot, after the clock. The reading side of F2; pairs with [`CLOSE_SLOT`].
     READ_SLOT = SeqCst, weaker Relaxed;
+    /// Loads the top of the spare slots. Pairs with [`SPARE_SLOT`]: the slot's link is visible.
+    READ_SPARE = Acquire, weaker Relaxed;
+    /// Pushes or pops a spare slot; publishes its link. Pairs with [`READ_SPARE`].
+    SPARE_SLOT = AcqRel, weaker Relaxed;
     /// Claims a slot never used before, before its bound is published (F2).
     CLAIM_SLOT = SeqCst, weaker Relaxed;
-    // ---- the four store-load points, as fences under loom ----
+    // ---- the store-load points, as fences under loom ----
     /// F1, writing side: version linked or transaction prepared, then the clock read.
     F1_WRITER = SeqCst, weaker Relaxed;
     /// F1, reading side: snapshot drawn, then heads and statuses read.
@@ -279,6 +279,16 @@ mod std_impl {
     /// Orders the write before it against the read after it where loom needs to be told; see the module's essay.
     #[inline(always)]
     pub(crate) fn store_load_fence(_point: std::sync::atomic::Ordering) {}
+
+    /// Keeps reads after the draw of a snapshot from passing it, also those of a library that asks for less than this
+    /// crate's own accesses do. On x86-64 the draw holds them back by itself.
+    #[inline(always)]
+    pub(crate) fn fence_after_draw() {
+        if cfg!(not(target_arch = "x86_64")) {
+            // ORDERING: SeqCst, F1.
+            std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        }
+    }
 
     /// One `T` for each thread that asked for it, owned by one store.
     pub(crate) struct PerThread<T: Send>(ThreadLocal<T>);
@@ -355,6 +365,9 @@ mod model {
             }
         }
     }
+
+    /// Nothing: under loom [`store_load_fence`] stands at the same place.
+    pub(crate) fn fence_after_draw() {}
 
     /// The real fence that stands in for `SeqCst` accesses under loom.
     pub(crate) fn store_load_fence(point: Named) {

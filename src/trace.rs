@@ -19,13 +19,15 @@
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Layer {
-    /// Opening and closing a snapshot.
+    /// Opening a snapshot. Closing one is not timed.
     Snapshot,
     /// Finding a key's chain in the index, or inserting one.
     IndexSearch,
-    /// Making a version and linking it into its chain.
+    /// Linking a version into its chain, for oneself or for another thread: the exchange on the head, whether it
+    /// succeeds or not, and no more. Making the version lies outside.
     Install,
-    /// Drawing a commit timestamp and deciding, for oneself or for another thread.
+    /// Drawing a commit timestamp and deciding the caller's own put or transaction. Deciding what another thread left
+    /// undecided is not timed.
     Decide,
     /// Cutting off and retiring versions that no snapshot can see.
     Truncate,

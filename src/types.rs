@@ -224,6 +224,14 @@ impl Key {
         }
     }
 
+    /// Returns how many bytes the key holds beside itself.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match &self.0 {
+            Repr::Inline(_) => 0,
+            Repr::Heap(bytes) => bytes.len(),
+        }
+    }
+
     /// Returns the run that the key belongs to.
     ///
     /// # Panics

@@ -74,7 +74,8 @@ fn the_longest_key_is_a_key() {
     assert_eq!(database.stats().live_versions, 1);
 }
 
-/// Goal: a value over the limit is refused before anything is copied. Method: zero bytes that the system need not even back.
+/// Goal: a value over the limit is refused before anything is copied. Method: zero bytes that the system need not even
+/// back.
 #[test]
 #[cfg_attr(miri, ignore = "sets a quarter of a gigabyte aside")]
 fn values_over_the_limit_are_refused_everywhere() {
@@ -94,8 +95,8 @@ fn values_over_the_limit_are_refused_everywhere() {
     assert_untouched(&database);
 }
 
-/// Goal: after a shutdown every method says that the database is closed; shutting down again is fine; a snapshot that was open
-/// says it too, and can still be closed.
+/// Goal: after a shutdown every method says that the database is closed; shutting down again is fine; a snapshot that
+/// was open says it too, and can still be closed.
 #[test]
 fn after_shutdown_every_call_says_closed() {
     fn closed<T: std::fmt::Debug>(result: Result<T>) {
@@ -184,8 +185,8 @@ fn durability_that_is_not_built_says_what_to_use() {
     assert_eq!(database.durability(), Durability::InMemory);
 }
 
-/// Goal: an inverted or empty range is empty from both ends, whatever its bounds, and no panic. Method: every pair of kinds of
-/// bounds around existing keys.
+/// Goal: an inverted or empty range is empty from both ends, whatever its bounds, and no panic. Method: every pair of
+/// kinds of bounds around existing keys.
 #[test]
 fn inverted_ranges_are_empty() {
     let database = database();
@@ -221,8 +222,8 @@ fn inverted_ranges_are_empty() {
     );
 }
 
-/// Goal: a compare and swap on a key that the transaction itself has written is refused, since that write has no version yet;
-/// also on one that it deleted. The transaction can go on.
+/// Goal: a compare and swap on a key that the transaction itself has written is refused, since that write has no
+/// version yet; also on one that it deleted. The transaction can go on.
 #[test]
 fn cas_on_an_own_write_is_an_invalid_operation() {
     let database = database();
@@ -278,8 +279,8 @@ fn a_mismatch_tells_both_versions() {
     assert_untouched(&database);
 }
 
-/// Goal: no string of bytes makes the decoder of values panic or ask for memory that is not there. Method: every prefix of a good
-/// value, every byte of it replaced, and texts that claim absurd lengths.
+/// Goal: no string of bytes makes the decoder of values panic or ask for memory that is not there. Method: every prefix
+/// of a good value, every byte of it replaced, and texts that claim absurd lengths.
 #[test]
 fn garbage_is_no_value_but_an_error() {
     let entries = [("a".to_owned(), Value::from(vec![Value::Null, Value::from("text")]))];
@@ -320,8 +321,9 @@ fn garbage_is_no_value_but_an_error() {
     }
 }
 
-/// Goal: a panic inside a closure leaves the database usable, nothing of the transaction seen, its snapshot closed and its thread
-/// unpinned, so that what is retired later is freed. Method: panics in each kind of closure, caught; then ordinary work.
+/// Goal: a panic inside a closure leaves the database usable, nothing of the transaction seen, its snapshot closed and
+/// its thread unpinned, so that what is retired later is freed. Method: panics in each kind of closure, caught; then
+/// ordinary work.
 #[test]
 fn a_panic_in_a_closure_leaves_the_database_usable() {
     let database = database();
@@ -369,8 +371,8 @@ fn a_panic_in_a_closure_leaves_the_database_usable() {
     assert_eq!(database.get(RUN, "new").expect("get").as_deref(), Some(&b"seen"[..]));
 }
 
-/// Goal: closures may use the database themselves: reads inside reads, writes of the very key that is being read, transactions inside
-/// transactions.
+/// Goal: closures may use the database themselves: reads inside reads, writes of the very key that is being read,
+/// transactions inside transactions.
 #[test]
 fn closures_may_use_the_database() {
     let database = database();

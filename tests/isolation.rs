@@ -1,8 +1,8 @@
 //! The isolation level, anomaly by anomaly.
 //!
-//! The anomalies are those of Adya's definitions, as the Hermitage suite names and arranges them for SQL databases. Transactions
-//! overlap as nested closures: the inner one begins, works and commits inside the outer one. Snapshot isolation prevents all of
-//! them but write skew, which the last tests show to be permitted.
+//! The anomalies are those of Adya's definitions, as the Hermitage suite names and arranges them for SQL databases.
+//! Transactions overlap as nested closures: the inner one begins, works and commits inside the outer one. Snapshot
+//! isolation prevents all of them but write skew, which the last tests show to be permitted.
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
@@ -140,8 +140,8 @@ fn g1c_circular_information_flow_is_prevented() {
     assert_eq!((latest(&database, "x"), latest(&database, "y")), (11, 22));
 }
 
-/// OTV, observed transaction vanishes: who has seen one write of a transaction goes on seeing all of them while later transactions
-/// overwrite them one by one.
+/// OTV, observed transaction vanishes: who has seen one write of a transaction goes on seeing all of them while later
+/// transactions overwrite them one by one.
 #[test]
 fn otv_an_observed_transaction_does_not_vanish() {
     let database = database();
@@ -166,8 +166,8 @@ fn otv_an_observed_transaction_does_not_vanish() {
     assert_eq!((latest(&database, "x"), latest(&database, "y")), (12, 17));
 }
 
-/// PMP, predicate-many-preceders: a scan repeated finds the same records, although keys in its range were inserted, overwritten
-/// and deleted by others; and what it deletes by predicate conflicts with them.
+/// PMP, predicate-many-preceders: a scan repeated finds the same records, although keys in its range were inserted,
+/// overwritten and deleted by others; and what it deletes by predicate conflicts with them.
 #[test]
 fn pmp_a_scan_repeats() {
     let database = database();
@@ -250,8 +250,8 @@ fn p4_of_two_insertions_one_wins() {
     assert_eq!(database.get(RUN, "gone").expect("get"), None);
 }
 
-/// G-single, read skew: who has read one key before another transaction's commit reads the other as of before it too, by key and
-/// by scan; and may not then delete what that commit has changed.
+/// G-single, read skew: who has read one key before another transaction's commit reads the other as of before it too,
+/// by key and by scan; and may not then delete what that commit has changed.
 #[test]
 fn g_single_read_skew_is_prevented() {
     let database = database();
@@ -272,8 +272,8 @@ fn g_single_read_skew_is_prevented() {
     assert_eq!((latest(&database, "x"), latest(&database, "y")), (12, 18));
 }
 
-/// G2-item, write skew: each of two reads what the other writes. Snapshot isolation permits it; whoever relies on what it read
-/// must write it too.
+/// G2-item, write skew: each of two reads what the other writes. Snapshot isolation permits it; whoever relies on what
+/// it read must write it too.
 #[test]
 fn g2_item_write_skew_is_permitted() {
     let database = database();
@@ -307,7 +307,8 @@ fn g2_item_write_skew_is_permitted() {
     assert_conflict(careful, "x");
 }
 
-/// G2, anti-dependency cycle through a predicate: each of two finds no record of a kind and inserts one. Permitted as well.
+/// G2, anti-dependency cycle through a predicate: each of two finds no record of a kind and inserts one. Permitted as
+/// well.
 #[test]
 fn g2_phantom_insertions_are_permitted() {
     let database = database();
@@ -362,8 +363,8 @@ fn an_error_in_the_body_aborts_everything() {
     assert_eq!((after.live_versions, after.open_snapshots), (2, 0));
 }
 
-/// A transaction that always meets a conflict is given up after the retries that were asked for, with a typed error that still
-/// names the key; without retries the conflict itself comes out.
+/// A transaction that always meets a conflict is given up after the retries that were asked for, with a typed error
+/// that still names the key; without retries the conflict itself comes out.
 #[test]
 fn exhausted_retries_are_told_with_their_last_conflict() {
     let database = database();

@@ -1,4 +1,5 @@
-//! The key-value view from outside: names of any script, lists in order, many reads of one moment, and its two ways into a transaction.
+//! The key-value view from outside: names of any script, lists in order, many reads of one moment, and its two ways
+//! into a transaction.
 #![forbid(unsafe_code)]
 
 use std::collections::HashMap;
@@ -23,8 +24,8 @@ fn put_all(store: &KVStore, names: &[&str]) {
     }
 }
 
-/// Goal: a value comes back as it went in, whatever its kind, depth and size, and the last put wins. Method: one of each, put over
-/// one another under one name and under names of their own.
+/// Goal: a value comes back as it went in, whatever its kind, depth and size, and the last put wins. Method: one of
+/// each, put over one another under one name and under names of their own.
 #[test]
 fn values_of_every_kind_come_back() {
     let (_, store) = store();
@@ -90,8 +91,8 @@ fn names_of_any_script_are_told_apart() {
     assert_eq!(store.list(RUN, Some("\u{10FFFF}")).expect("list"), ["\u{10FFFF}"]);
 }
 
-/// Goal: a list has exactly the names with the prefix, each once, in order of their bytes, however many. Method: several hundred names,
-/// some deleted, neighbours on either side of the prefix.
+/// Goal: a list has exactly the names with the prefix, each once, in order of their bytes, however many. Method:
+/// several hundred names, some deleted, neighbours on either side of the prefix.
 #[test]
 fn lists_are_ordered_and_complete() {
     let (_, store) = store();
@@ -120,8 +121,8 @@ fn lists_are_ordered_and_complete() {
     assert_eq!(store.list(OTHER_RUN, None).expect("list"), Vec::<String>::new());
 }
 
-/// Goal: several values asked for together, by name or by prefix, are those of one moment. Method: a writer moves all of them on
-/// together by transactions, while this thread reads; they must always agree.
+/// Goal: several values asked for together, by name or by prefix, are those of one moment. Method: a writer moves all
+/// of them on together by transactions, while this thread reads; they must always agree.
 #[test]
 fn many_values_are_of_one_moment() {
     let (_, store) = store();
@@ -200,8 +201,8 @@ fn views_share_and_runs_do_not() {
     assert!(store.exists(OTHER_RUN, "k").expect("exists"));
 }
 
-/// Goal: its transaction sees its own writes and one moment besides, is seen entirely or not at all, and tells a conflict by
-/// the name.
+/// Goal: its transaction sees its own writes and one moment besides, is seen entirely or not at all, and tells a
+/// conflict by the name.
 #[test]
 fn its_transaction_is_isolated() {
     let (_, store) = store();

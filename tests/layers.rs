@@ -47,8 +47,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("facade", &["database", "transaction", "types", "value", "error"]),
 ];
 
-/// What the modules between the memory half and the disk half may import. `commit` may import `sync` besides: whether the
-/// engine still takes operations is one atomic, which every operation checks.
+/// What the modules between the memory half and the disk half may import. `commit` may import `sync` besides: whether
+/// the engine still takes operations is one atomic, which every operation checks.
 const BRIDGE: &[&str] = &["mvcc", "log", "storage", "options", "types", "error", "stats", "trace"];
 
 /// `database` wires all of these together.

@@ -1,8 +1,10 @@
-//! Nothing leaks, nothing is freed twice, nothing freed is written to: the workloads of `stress.rs` under an allocator that watches.
+//! Nothing leaks, nothing is freed twice, nothing freed is written to: the workloads of `stress.rs` under an allocator
+//! that watches.
 //!
-//! The allocator counts the bytes that are outstanding. It puts a header before each block, by which it knows a block that is freed
-//! twice; fills freed blocks with a pattern, so that who reads one reads nonsense; and keeps the last some thousand of them back, to look
-//! whether the pattern is still whole when they leave. What it finds it counts, since an allocator cannot panic.
+//! The allocator counts the bytes that are outstanding. It puts a header before each block, by which it knows a block
+//! that is freed twice; fills freed blocks with a pattern, so that who reads one reads nonsense; and keeps the last
+//! some thousand of them back, to look whether the pattern is still whole when they leave. What it finds it counts,
+//! since an allocator cannot panic.
 //!
 //! This is a binary with a single test: another one beside it would allocate too. It is the only test with unsafe code.
 
@@ -61,7 +63,8 @@ unsafe fn header_of(block: *mut u8) -> *mut Header {
     unsafe { block.sub(size_of::<Header>()) }.cast()
 }
 
-// SAFETY: blocks are the system's, shifted by a multiple of their alignment; each goes back with the layout it came with.
+// SAFETY: blocks are the system's, shifted by a multiple of their alignment; each goes back with the layout it came
+// with.
 unsafe impl GlobalAlloc for Watching {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let align = layout.align().max(align_of::<Header>());
@@ -144,8 +147,8 @@ fn live_and_die<E: Engine>(seed: u64) {
     drop_in_the_middle::<E>();
 }
 
-/// Drops a store full of everything: long chains, tombstones, versions of aborted transactions, what a collector has not
-/// freed, a database that was never used.
+/// Drops a store full of everything: long chains, tombstones, versions of aborted transactions, what a collector has
+/// not freed, a database that was never used.
 fn drop_in_the_middle<E: Engine>() {
     drop(E::open());
     let engine = E::open();
@@ -169,9 +172,10 @@ fn drop_in_the_middle<E: Engine>() {
     drop(engine);
 }
 
-/// Goal: a store gives back every byte, by the time it is dropped, whatever went on in it, with each collector and clock; and nothing is
-/// freed twice or written after it was freed. Method: outstanding bytes before it is opened and after it is dropped, once
-/// everything that lives as long as the process or its threads has been set up by a first life.
+/// Goal: a store gives back every byte, by the time it is dropped, whatever went on in it, with each collector and
+/// clock; and nothing is freed twice or written after it was freed. Method: outstanding bytes before it is opened and
+/// after it is dropped, once everything that lives as long as the process or its threads has been set up by a first
+/// life.
 #[test]
 fn a_dropped_store_gives_back_every_byte() {
     let seed = seed("leaks");

@@ -1,10 +1,10 @@
 //! The engine against a plain ordered map that keeps every version.
 //!
-//! proptest draws sequences of operations: single writes, conditional writes, snapshots with point reads and scans from both
-//! ends, transactions that overlap in every order, sweeps. Each is done to the engine and to the model, and every answer must
-//! agree: values, timestamps' order, conflicts down to the key they name, statistics, and how many versions a sweep leaves.
-//! Everything happens in one order. Transactions run on threads of their own, because two that overlap freely cannot be nested
-//! closures, but each step waits for its answer.
+//! proptest draws sequences of operations: single writes, conditional writes, snapshots with point reads and scans from
+//! both ends, transactions that overlap in every order, sweeps. Each is done to the engine and to the model, and every
+//! answer must agree: values, timestamps' order, conflicts down to the key they name, statistics, and how many versions
+//! a sweep leaves. Everything happens in one order. Transactions run on threads of their own, because two that overlap
+//! freely cannot be nested closures, but each step waits for its answer.
 #![forbid(unsafe_code)]
 
 #[allow(dead_code, reason = "each test binary uses a part of it")]
@@ -237,7 +237,8 @@ impl Model {
 
     /// Returns the least and the greatest number of versions that a complete sweep may leave while the snapshots taken
     /// after the commits `held` are open: of each key its newest and those that a snapshot sees; nothing of a key whose
-    /// tombstone everyone sees. Whether an old tombstone lies below newer versions depends on whether the key was removed in between.
+    /// tombstone everyone sees. Whether an old tombstone lies below newer versions depends on whether the key was
+    /// removed in between.
     fn versions_after_sweep(&self, held: &[u64]) -> (u64, u64) {
         let (mut least, mut most) = (0, 0);
         for (key, versions) in &self.versions {
@@ -638,8 +639,8 @@ fn apply<'scope, 'env>(
     }
 }
 
-/// Does all of `ops` to both, then closes everything: a sweep must leave one version of each key that has a value, but for
-/// what aborted transactions left at heads, which the next write of the key bypasses.
+/// Does all of `ops` to both, then closes everything: a sweep must leave one version of each key that has a value, but
+/// for what aborted transactions left at heads, which the next write of the key bypasses.
 fn run(ops: Vec<Op>) {
     let database = Database::in_memory().expect("open");
     std::thread::scope(|scope| {

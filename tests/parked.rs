@@ -1,10 +1,10 @@
-//! A thread that stops anywhere stops nobody else.
+//! A thread that is stopped inside an operation does not keep another one from finishing.
 //!
-//! One thread, the victim, does an operation and is parked at one of the engine's named steps: as if the scheduler had taken it
-//! off its processor for good. Meanwhile another thread does a bounded number of operations of every kind on the same keys and must
-//! finish. Then the victim goes on, and its operation must have happened exactly once, entirely, and at the place in the order that
-//! its step allows. Each operation is first done undisturbed, to learn which steps it goes through; then it is done again once for
-//! each of them.
+//! One thread, the victim, does an operation and is parked at one of the engine's named steps: as if the scheduler had
+//! taken it off its processor for good. Meanwhile another thread does a bounded number of operations of every kind on
+//! the same keys and must finish. Then the victim goes on, and its operation must have happened exactly once, entirely,
+//! and at the place in the order that its step allows. Each operation is first done undisturbed, to learn which steps
+//! it goes through; then it is done again once for each of them.
 //!
 //! The steps exist in builds with debug assertions alone.
 #![forbid(unsafe_code)]
@@ -32,9 +32,10 @@ mod parked {
     use crate::common::{WATCHDOG, finishes};
 
     const RUN: RunId = RunId::from_bytes([5; 16]);
-    /// The keys that exist at the beginning. A second one that is longer than what a node holds inline.
+    /// The keys that exist at the beginning. The second is longer than what a node holds inline: 46 encoded bytes, of
+    /// which 29 are the user's.
     const X: &str = "x";
-    const Y: &str = "y which is longer than the forty-eight bytes that a node holds inline";
+    const Y: &str = "y which is longer than the bytes of a key that a node holds inline";
     /// A key that does not exist at the beginning.
     const NEW: &str = "a new key";
     const KEYS: [&str; 3] = [X, Y, NEW];
@@ -270,10 +271,11 @@ mod parked {
         ]
     }
 
-    /// Goal: wherever a write stops, others finish on the same keys, and it is done entirely, once, and in the order that they saw.
+    /// Goal: wherever a write stops, others finish on the same keys, and it is done entirely, once, and in the order
+    /// that they saw.
     ///
-    /// Once it has linked a version, the first other writer of that key finishes it; before, it has no place in the order yet. A
-    /// reader finishes what is fully linked.
+    /// Once it has linked a version, the first other writer of that key finishes it; before, it has no place in the
+    /// order yet. A reader finishes what is fully linked.
     #[test]
     fn a_parked_write_stops_nobody_and_is_atomic() {
         finishes("operations beside a parked write", park_writes);
@@ -298,7 +300,8 @@ mod parked {
         assert_eq!(step, expected, "{name}");
         let written: Vec<_> = writing.keys.iter().map(|_| writing.value.map(str::to_owned)).collect();
 
-        // A snapshot drawn now sees what is decided: all of it or nothing. Looking decides the rest, with a later timestamp.
+        // A snapshot drawn now sees what is decided: all of it or nothing. Looking decides the rest, with a later
+        // timestamp.
         let is_decided = !matches!(
             step,
             Step::SlotPending | Step::SnapshotDrawn | Step::Linked | Step::Installed | Step::Drawn
@@ -338,8 +341,8 @@ mod parked {
         assert_nothing_is_left(&database, keys);
     }
 
-    /// Goal: a snapshot that stops before or after its timestamp is drawn holds up nobody, and sees, however late it looks, what was
-    /// there at that moment: the slot's bound protects it before its exact timestamp does.
+    /// Goal: a snapshot that stops before or after its timestamp is drawn holds up nobody, and sees, however late it
+    /// looks, what was there at that moment: the slot's bound protects it before its exact timestamp does.
     #[test]
     fn a_parked_snapshot_stops_nobody_and_still_repeats() {
         finishes("operations beside a parked snapshot", park_snapshots);
@@ -375,8 +378,8 @@ mod parked {
         }
     }
 
-    /// Work that unlinks versions between two snapshots, and seals and removes dead keys: by a sweep, then by writers that collect as
-    /// they go. It leaves `X` and `Y` as they are.
+    /// Work that unlinks versions between two snapshots, and seals and removes dead keys: by a sweep, then by writers
+    /// that collect as they go. It leaves `X` and `Y` as they are.
     fn prune_and_remove(database: &Database) {
         let overwrite = |times: usize| (0..times).try_for_each(|_| database.put(RUN, X, OLD).map(drop));
         let held = database.snapshot().expect("snapshot");
@@ -398,8 +401,8 @@ mod parked {
         database.put(RUN, Y, OLD).expect("put");
     }
 
-    /// Goal: a thread that stops in the middle of unlinking a version or of removing a key blocks neither the key nor other
-    /// collectors, and nothing is unlinked twice.
+    /// Goal: a thread that stops in the middle of unlinking a version or of removing a key blocks neither the key nor
+    /// other collectors, and nothing is unlinked twice.
     #[test]
     fn a_parked_collector_stops_nobody() {
         finishes("operations beside a parked collector", park_collectors);

@@ -1,5 +1,5 @@
-//! The engine under real threads: whatever the scheduler does, no update is lost, every snapshot is consistent, timestamps of a key
-//! increase, and at the end nothing is left that should be gone.
+//! The engine under real threads: whatever the scheduler does, no update is lost, every snapshot is consistent,
+//! timestamps of a key increase, and at the end nothing is left that should be gone.
 //!
 //! The workloads run over the database, and over the store beneath it with each collector and each clock. They
 //! do a fixed amount of work; nothing is asserted about time. `leaks.rs` runs them under an allocator that counts.
@@ -89,9 +89,9 @@ fn amount(value: &[u8]) -> u64 {
     u64::from_le_bytes(value.try_into().expect("eight bytes"))
 }
 
-/// Goal: a scan, forwards or backwards and longer than one batch, shows one moment, although it is pinned only batch by batch
-/// while transactions move money, keys die and come back, and a sweep removes them. Method: a bank whose accounts are
-/// deleted when empty; every scan must show the same total in strictly ordered keys. Transfers retry by themselves.
+/// Goal: a scan, forwards or backwards and longer than one batch, shows one moment, although it is pinned only batch by
+/// batch while transactions move money, keys die and come back, and a sweep removes them. Method: a bank whose accounts
+/// are deleted when empty; every scan must show the same total in strictly ordered keys. Transfers retry by themselves.
 #[test]
 fn scans_show_one_moment_under_load() {
     let seed = seed("scans");
@@ -162,8 +162,8 @@ fn audit(database: &Database) {
     assert_eq!(by_key, total);
 }
 
-/// Goal: a snapshot may be opened by one thread, read by another and closed by a third; and slots given back so are used
-/// again. Method: snapshots handed down a chain of threads while a writer overwrites.
+/// Goal: a snapshot may be opened by one thread, read by another and closed by a third; and slots given back so are
+/// used again. Method: snapshots handed down a chain of threads while a writer overwrites.
 #[test]
 fn a_snapshot_may_move_between_threads() {
     finishes("moving snapshots", || {

@@ -1,8 +1,8 @@
 //! Values keep their bytes: encoding and decoding undo each other, and no bytes make decoding panic.
 //!
-//! Method: random values for the round trip; for decoding, random bytes from a small alphabet (most of which are tags and
-//! small lengths, so that they get past the first byte) and honest bytes that were changed or cut. A failure prints its
-//! case, made as small as it still fails.
+//! Method: random values for the round trip; for decoding, random bytes from a small alphabet (most of which are tags
+//! and small lengths, so that they get past the first byte) and honest bytes that were changed or cut. A failure prints
+//! its case, made as small as it still fails.
 #![forbid(unsafe_code)]
 
 use proptest::prelude::*;

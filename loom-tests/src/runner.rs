@@ -1,8 +1,9 @@
 //! Runs one model: every execution within the preemption bound, counted, and never cut short in silence.
 //!
-//! loom ends a check early, and reports success, when a limit on time or executions is reached. Here such limits are off;
-//! an execution with too many steps panics inside loom, and a model that takes longer than `UNLATCHED_LOOM_SECONDS` panics here. So a
-//! model that passes was explored to its bound, and the line it prints says so.
+//! loom ends a check early, and reports success, when a limit on time or executions is reached. Here such limits are
+//! off; an execution with too many steps panics inside loom, and a model that takes longer than
+//! `UNLATCHED_LOOM_SECONDS` panics here. So a model that passes was explored to its bound, and the line it prints says
+//! so.
 
 use std::io::Write;
 use std::sync::Arc;

@@ -34,8 +34,8 @@ impl<C: Clock> Drop for Shared<C> {
     fn drop(&mut self) {
         let store = self.0.take();
         if std::thread::panicking() {
-            // A failed model unwinds outside of loom, where the store's atomics cannot be touched. The failure is what is to
-            // be reported, not a second panic.
+            // A failed model unwinds outside of loom, where the store's atomics cannot be touched. The failure is what
+            // is to be reported, not a second panic.
             std::mem::forget(store);
         }
     }

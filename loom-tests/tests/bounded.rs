@@ -1,5 +1,5 @@
-//! Runs the models from an ordinary `cargo test`: builds this crate with `--cfg loom` in a target folder of its own, and explores
-//! every model with at most two preemptions. `cargo loom` explores each to its own bound.
+//! Runs the models from an ordinary `cargo test`: builds this crate with `--cfg loom` in a target folder of its own,
+//! and explores every model with at most two preemptions. `cargo loom` explores each to its own bound.
 #![cfg(not(loom))]
 #![forbid(unsafe_code)]
 
@@ -9,7 +9,8 @@ use std::process::Command;
 /// Preemptions in an ordinary test run. Most mistakes in protocols of this kind need one or two.
 const PREEMPTIONS: &str = "2";
 
-/// Seconds after which a model counts as failed, since it was cut short. Each takes less than one minute on two slow cores.
+/// Seconds after which a model counts as failed, since it was cut short. Each takes less than one minute on two slow
+/// cores.
 const SECONDS_PER_MODEL: &str = "900";
 
 /// The files of models, each of which must have run.
@@ -24,8 +25,8 @@ const FILES: [&str; 8] = [
     "status",
 ];
 
-/// Goal: no change passes the tests without its models. Method: the build that `cargo loom` makes, with a small bound; its
-/// output goes straight to the terminal, and what ran is read from the summary that the models write.
+/// Goal: no change passes the tests without its models. Method: the build that `cargo loom` makes, with a small bound;
+/// its output goes straight to the terminal, and what ran is read from the summary that the models write.
 #[test]
 fn every_model_holds_with_two_preemptions() {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -8,7 +8,7 @@ use unlatched::Timestamp;
 use unlatched::internals::Clock;
 use unlatched::internals::pause::Step;
 
-// T1. Two threads: put x | a snapshot reads x twice.
+// Two threads: put x | a snapshot reads x twice.
 // A snapshot is repeatable, and sees the put exactly if the put's timestamp is not above its own.
 // Fails with LINK_VERSION, READ_HEAD, and (reader-driven) F1_WRITER weakened.
 both_clocks!("chain", snapshot_is_repeatable, 3);
@@ -26,7 +26,7 @@ fn snapshot_is_repeatable<C: Clock>() {
     store.close_snapshot(&snapshot);
 }
 
-// T2. Three threads: put x | put y, get x | a snapshot reads x and y.
+// Three threads: put x | put y, get x | a snapshot reads x and y.
 // The put of x is either before the snapshot, then before the later get as well, or after it. This is why a get
 // settles what it meets. Fails with F4_READER and F1_READER, or F4_READER and READ_WORD, weakened together.
 both_clocks!("chain", get_and_snapshot_agree_on_the_order, 2);
@@ -51,7 +51,7 @@ fn get_and_snapshot_agree_on_the_order<C: Clock>() {
     );
 }
 
-// T3. Two threads: put x, get x | put x, get x.
+// Two threads: put x, get x | put x, get x.
 // A get returns the thread's own put or a later one; nothing is lost; timestamps decrease along the chain.
 // Fails with LINK_VERSION, READ_HEAD, READ_NODE, LINK_NODE weakened.
 both_clocks!("chain", own_put_or_a_later_one_is_read, 3);
@@ -74,7 +74,7 @@ fn own_put_or_a_later_one_is_read<C: Clock>() {
     assert_eq!(get(&store, 0).map(|found| found.1), Some(newest));
 }
 
-// T10. Three threads: a snapshot reads x twice | put x | look, truncate x.
+// Three threads: a snapshot reads x twice | put x | look, truncate x.
 // What a snapshot may see is not cut off. Fails with (writer-driven) F2_SNAPSHOT, (reader-driven) F1_WRITER weakened.
 both_clocks!("chain", truncation_spares_what_a_snapshot_sees, 2);
 fn truncation_spares_what_a_snapshot_sees<C: Clock>() {
@@ -96,9 +96,8 @@ fn truncation_spares_what_a_snapshot_sees<C: Clock>() {
     reader.join().unwrap();
 }
 
-// T11. Two threads: get x | commit x, then truncate x.
-// `next` is loaded before the status, and with acquire: else a get that saw the newer version ACTIVE would meet a chain cut
-// right below it, and find nothing. Fails with READ_NEXT weakened.
+// Two threads: get x | commit x, then truncate x. `next` is loaded before the status, and with acquire: else a get that
+// saw the newer version ACTIVE would meet a chain cut right below it, and find nothing. Fails with READ_NEXT weakened.
 both_clocks!("chain", get_never_misses_a_key_that_exists, 3);
 fn get_never_misses_a_key_that_exists<C: Clock>() {
     let store = new_store::<C>();
@@ -130,7 +129,7 @@ fn get_settles_what_it_meets<C: Clock>() {
     assert_eq!(store.timestamps(&key(0)).len(), 1);
 }
 
-// T12. Two threads: truncate x | truncate x, over three versions.
+// Two threads: truncate x | truncate x, over three versions.
 // Each version is retired once and none stays reachable.
 both_clocks!("chain", two_truncators_retire_each_version_once, 4);
 fn two_truncators_retire_each_version_once<C: Clock>() {
@@ -184,8 +183,8 @@ fn two_pruners_retire_each_version_once<C: Clock>() {
     }
 }
 
-// Two threads: prune x with an old look | close the snapshots, look, truncate x.
-// An old look only allows less; the pruner and the truncator retire each version once between them. Fails with MODEL_PIN weakened.
+// Two threads: prune x with an old look | close the snapshots, look, truncate x. An old look only allows less; the
+// pruner and the truncator retire each version once between them. Fails with MODEL_PIN weakened.
 both_clocks!("chain", pruner_and_truncator_retire_each_version_once, 3);
 fn pruner_and_truncator_retire_each_version_once<C: Clock>() {
     let store = new_store::<C>();
@@ -239,7 +238,7 @@ fn put_prunes_behind_itself<C: Clock>() {
     assert_eq!(get(&store, 0).map(|found| found.0), Some(3));
 }
 
-// T13. Two threads: remove x, stopped after it has sealed the chain | put x, get x.
+// Two threads: remove x, stopped after it has sealed the chain | put x, get x.
 // The put helps to remove the node and finishes; the get finds it. If it waited, loom would report a deadlock.
 both_clocks!("chain", stopped_remover_blocks_nobody, 3);
 fn stopped_remover_blocks_nobody<C: Clock>() {
@@ -261,7 +260,7 @@ fn stopped_remover_blocks_nobody<C: Clock>() {
     assert_eq!(get(&store, 0).map(|found| found.0), Some(2));
 }
 
-// T14. Three threads: delete x, remove x | put x, get x | a snapshot reads x twice.
+// Three threads: delete x, remove x | put x, get x | a snapshot reads x twice.
 // No write is lost with the node, and the snapshot stays repeatable.
 both_clocks!("chain", removal_loses_no_write, 2);
 fn removal_loses_no_write<C: Clock>() {

@@ -10,7 +10,7 @@ use loom_tests::{both_clocks, get_at, key, new_store, put, spawn};
 use unlatched::Timestamp;
 use unlatched::internals::{Clock, TICK};
 
-// T22. Two threads: one put more than a tick has timestamps | a snapshot reads x twice.
+// Two threads: one put more than a tick has timestamps | a snapshot reads x twice.
 // Timestamps strictly decrease along the chain, and a put that had returned is seen by every later snapshot.
 // Fails with (reader-driven) F1_WRITER weakened.
 both_clocks!("clock", key_that_uses_up_a_tick, 2);

@@ -7,7 +7,7 @@ use loom_tests::{Stop, both_clocks, commit, delete, get, get_at, key, new_store,
 use unlatched::internals::Clock;
 use unlatched::internals::pause::Step;
 
-// T4. Two threads: commit x and y | a snapshot reads x and y.
+// Two threads: commit x and y | a snapshot reads x and y.
 // All of a transaction's writes become visible at once. Fails with (reader-driven) F1_WRITER weakened.
 both_clocks!("commit", writes_become_visible_together, 3);
 fn writes_become_visible_together<C: Clock>() {
@@ -69,7 +69,7 @@ fn decision_follows_the_last_write<C: Clock>() {
     owner.join().unwrap();
 }
 
-// T5. Two threads: commit x | commit x, from the same snapshot.
+// Two threads: commit x | commit x, from the same snapshot.
 // The first committer wins, and the other learns which key it was. Fails with LINK_VERSION, READ_HEAD weakened.
 both_clocks!("commit", first_committer_wins, 3);
 fn first_committer_wins<C: Clock>() {
@@ -114,8 +114,8 @@ fn loser_leaves_no_trace<C: Clock>() {
     assert_eq!(values, expected.map(Some));
 }
 
-// T6. Two threads: commit x and y, stopped at a step | put x, a snapshot reads x and y.
-// The put finishes while the transaction is stopped, by finishing that as well. If it waited, loom would report a deadlock.
+// Two threads: commit x and y, stopped at a step | put x, a snapshot reads x and y. The put finishes while the
+// transaction is stopped, by finishing that as well. If it waited, loom would report a deadlock.
 fn stopped_commit_blocks_nobody<C: Clock>(step: Step) {
     let store = new_store::<C>();
     put(&store, 0, 0);
@@ -165,7 +165,7 @@ fn stopped_when_decided<C: Clock>() {
     stopped_commit_blocks_nobody::<C>(Step::Decided);
 }
 
-// T15. Three threads: commit x and y, y absent | put x, which helps | delete y, remove y, get y.
+// Three threads: commit x and y, y absent | put x, which helps | delete y, remove y, get y.
 // A helper that stalls does not bring the deleted key back to life: y is inserted as an empty chain.
 // Fails with TAKE_OWNER weakened: a helper that finds no reference left takes the transaction for ACTIVE for ever.
 one_clock!("commit", stalled_helper_revives_no_deleted_key, 2);
@@ -192,8 +192,8 @@ fn stalled_helper_revives_no_deleted_key<C: Clock>() {
     assert_eq!(get(&store, 1).is_some(), committed && !deleted);
 }
 
-// T15 with less freedom, explored further. Two threads: put x, which helps a transaction stopped after writing x | delete y,
-// remove y, get y.
+// The same with less freedom, explored further.
+// Two threads: put x, which helps a transaction stopped after writing x | delete y, remove y, get y.
 both_clocks!("commit", stalled_helper_of_a_stopped_owner, 3);
 fn stalled_helper_of_a_stopped_owner<C: Clock>() {
     let store = new_store::<C>();
@@ -220,8 +220,8 @@ fn stalled_helper_of_a_stopped_owner<C: Clock>() {
     });
 }
 
-// Two threads: commit x and y, which y's newer version forbids | put x, which helps and bypasses.
-// The aborted version is skipped, bypassed and retired once; the descriptor is freed once, with the last of owner, word and helper.
+// Two threads: commit x and y, which y's newer version forbids | put x, which helps and bypasses. The aborted version
+// is skipped, bypassed and retired once; the descriptor is freed once, with the last of owner, word and helper.
 both_clocks!("commit", aborted_version_is_bypassed, 3);
 fn aborted_version_is_bypassed<C: Clock>() {
     let store = new_store::<C>();

@@ -1,7 +1,7 @@
-//! The store-load points of the commit protocol, bare: two locations, with the fence and without it (T19).
+//! The store-load points of the commit protocol, bare: two locations, with the fence and without it.
 //!
-//! Both sides write one location and then read the other. With a full fence between, at least one side sees the other; without it
-//! both may miss, and the model shows that loom finds it. F3 belongs to the log, which does not exist yet.
+//! Both sides write one location and then read the other. With a full fence between, at least one side sees the other;
+//! without it both may miss, and the model shows that loom finds it. F3 belongs to the log, which does not exist yet.
 #![cfg(loom)]
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a panic is how a model fails")]
@@ -72,8 +72,8 @@ fn f2_slot_and_pruner_do_not_miss_each_other() {
     assert!(both_miss("f2", false, store_then_load, add_then_load));
 }
 
-/// F4 has a third thread between: the preparer reads the clock, a snapshot moves it, and a thread that has seen it moved reads
-/// the status. Says whether the preparer can draw the old clock while the last thread misses the status.
+/// F4 has a third thread between: the preparer reads the clock, a snapshot moves it, and a thread that has seen it
+/// moved reads the status. Says whether the preparer can draw the old clock while the last thread misses the status.
 fn status_is_missed_under_a_later_clock(fenced: bool) -> bool {
     let name = format!("fences::f4::{}", if fenced { "fenced" } else { "bare" });
     occurs(&name, 4, move || {

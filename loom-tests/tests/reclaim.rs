@@ -1,7 +1,7 @@
 //! Models of how the store uses its collector: what is retired, by whom, and while who is pinned.
 //!
-//! The collector is ideal (`reclaim/model.rs`): it frees as early as its contract allows, and every dereference checks. Real collectors have
-//! suites of their own.
+//! The collector is ideal (`reclaim/model.rs`): it frees as early as its contract allows, and every dereference checks.
+//! Real collectors have suites of their own.
 #![cfg(loom)]
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a panic is how a model fails")]

@@ -107,8 +107,9 @@ fn stale_look_allows_less<C: Clock>() {
     pruner.join().unwrap();
 }
 
-// Two threads: a snapshot stopped with its bound published, or with its timestamp drawn | put x, pass the clock, prune x, get x.
-// Nobody waits for it, and what it will read stays. Stopped with its timestamp it fails with (writer-driven) F2_PRUNER weakened.
+// Two threads: a snapshot stopped with its bound published, or with its timestamp drawn | put x, pass the clock, prune
+// x, get x. Nobody waits for it, and what it will read stays. Stopped with its timestamp it fails with (writer-driven)
+// F2_PRUNER weakened.
 fn stopped_snapshot_blocks_nobody<C: Clock>(step: Step) {
     let store = new_store::<C>();
     put(&store, 0, 1);

@@ -29,6 +29,11 @@
 //! 6. Every `VersionRef<'g>` was reached under a guard that lives for `'g`, of the collector to which this
 //!    chain's versions are retired.
 //!
+//! What the callers answer for. The methods here are safe to call as far as memory goes only with what `settle.rs` and
+//! `gc.rs` establish, and `mvcc` is the boundary inside which that is checked: `cut` and `unlink_next` are called on
+//! COMMITTED versions, `seal` on chains judged dead, `link` with a `next` that is the expected head or what lies below
+//! an aborted one, `release` once for each reference taken. Debug builds and models assert what can be asserted.
+//!
 //! Why pruning needs DEAD: with plain unlinking of `b` from `a -> b -> c`, a concurrent unlinking of `c` from `b` would
 //! write into a version that has left the chain, and `c` would stay reachable after its retirement. Freezing `b.next`
 //! first makes that exchange fail (Harris, DISC 2001, for lists; the rule of what may go is in `gc.rs`).
@@ -348,6 +353,15 @@ impl<'g> VersionRef<'g> {
         }
     }
 
+    /// Says whether the version belongs to something aborted.
+    fn is_aborted(self, guard: &impl Guard) -> bool {
+        let status = match self.word(guard) {
+            Word::Own(status) => status,
+            Word::Owner(owner) => owner.status(),
+        };
+        matches!(status, Status::Aborted(_))
+    }
+
     /// Retires a version that this thread unlinked, and gives back its reference if it still holds one.
     ///
     /// # Safety
@@ -366,7 +380,7 @@ impl<'g> VersionRef<'g> {
     /// were; `None` if this version itself is being unlinked.
     pub(crate) fn cut<G: Guard>(self, guard: &'g G) -> Option<u64> {
         let mut link = loop {
-            // ORDERING: as in `next`.
+            // ORDERING: Acquire, for any collector: the link is followed only after this thread took it.
             let link = self.next.load(order::READ_NEXT);
             if link.addr() & DEAD != 0 {
                 return None;
@@ -403,7 +417,7 @@ impl<'g> VersionRef<'g> {
     /// invisible to every snapshot. Returns false if the chain changed here: look again from the head.
     pub(crate) fn unlink_next<G: Guard>(self, dead: VersionRef<'g>, guard: &'g G) -> bool {
         let after = loop {
-            // ORDERING: as in `next`.
+            // ORDERING: Acquire, for any collector: the link is passed on and not followed.
             let link = dead.next.load(order::READ_NEXT);
             if link.addr() & DEAD != 0 {
                 break link.map_addr(|address| address & !DEAD);
@@ -473,13 +487,16 @@ impl Chain {
         }
     }
 
-    /// Links `version` at the head if that still is `expected`, which must not be [`Head::Sealed`].
+    /// Links `version` at the head if that still is `expected`, which must not be [`Head::Sealed`]. `version`'s next is
+    /// `expected`, or, if that is aborted, what lies below it: then `bypassed` says so, and the aborted version, which
+    /// has lost its only link, is retired.
     #[inline]
     pub(crate) fn link<'g, G: Guard>(
         &self,
         expected: Head<'g>,
+        bypassed: bool,
         version: OwnedVersion,
-        _guard: &'g G,
+        guard: &'g G,
     ) -> Result<VersionRef<'g>, OwnedVersion> {
         debug_assert!(!matches!(expected, Head::Sealed));
         if let Head::Version(head) = expected {
@@ -487,34 +504,22 @@ impl Chain {
         }
         let new = version.ptr;
         // ORDERING: SeqCst, F1; publishes the version's fields. Failure: the caller loads the head again.
-        match self
+        let linked = self
             .head
-            .compare_exchange(expected.as_ptr(), new.as_ptr(), order::LINK_VERSION, order::COUNT)
-        {
-            Ok(_) => {
-                std::mem::forget(version);
-                Ok(VersionRef {
-                    ptr: new,
-                    lifetime: PhantomData,
-                })
-            }
-            Err(_) => Err(version),
+            .compare_exchange(expected.as_ptr(), new.as_ptr(), order::LINK_VERSION, order::COUNT);
+        if linked.is_err() {
+            return Err(version);
         }
-    }
-
-    /// Retires the aborted head that a successful [`link`](Self::link) over `bypassed` has left without a link.
-    ///
-    /// # Panics
-    ///
-    /// Debug builds check that it is aborted.
-    pub(crate) fn retire_bypassed<'g>(bypassed: VersionRef<'g>, guard: &'g impl Guard) {
-        #[cfg(debug_assertions)]
-        match bypassed.word(guard) {
-            Word::Own(status) => debug_assert!(matches!(status, Status::Aborted(_))),
-            Word::Owner(owner) => debug_assert!(matches!(owner.status(), Status::Aborted(_))),
+        std::mem::forget(version);
+        if bypassed && let Head::Version(aborted) = expected {
+            debug_assert!(aborted.is_aborted(guard));
+            // SAFETY: the exchange above took its only link, the head (invariants 3 and 4); aborted is decided.
+            unsafe { aborted.retire(guard) };
         }
-        // SAFETY: the exchange that replaced it at the head was this thread's (invariants 3 and 4).
-        unsafe { bypassed.retire(guard) };
+        Ok(VersionRef {
+            ptr: new,
+            lifetime: PhantomData,
+        })
     }
 
     /// Seals the chain if its head still is `expected`, and retires what it held: `expected` itself, and

@@ -19,7 +19,7 @@ fn commit<G: Guard>(chain: &Chain, number: u64, guard: &G) -> bool {
     };
     let version = OwnedVersion::put(8, |bytes| bytes.copy_from_slice(&number.to_le_bytes()));
     version.set_next(below);
-    match chain.link(head, version, guard) {
+    match chain.link(head, false, version, guard) {
         Ok(linked) => linked.decide_put(ts(number)),
         Err(_) => false,
     }

@@ -45,8 +45,8 @@ pub const TICK: u64 = if cfg!(loom) { 2 } else { 256 };
 
 /// Where commit and read timestamps come from.
 pub trait Clock: Send + Sync + 'static {
-    /// Whether drawing a snapshot writes the clock. If so, whoever sees the clock moved also sees what the drawing thread
-    /// wrote before; if not, that takes a store-load fence (F2).
+    /// Whether drawing a snapshot writes the clock. If so, whoever sees the clock moved also sees what the drawing
+    /// thread wrote before; if not, that takes a store-load fence (F2).
     const SNAPSHOTS_WRITE: bool;
 
     /// Returns a clock at its start.

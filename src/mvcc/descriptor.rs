@@ -20,7 +20,8 @@
 //! | `status` | `PREPARE` | `READ_STATUS` | whoever decides has all versions linked before it (F1, F4) |
 //! | `status` | `DECIDE_TX` | `READ_STATUS` | the draw of the timestamp is before any later draw for the same keys |
 //! | `status` | `ABORT_TX` | `READ_STATUS` | the version that caused the abort is visible |
-//! | `references` | `DROP_OWNER` | `TAKE_OWNER`, `DROP_OWNER` | all use of the descriptor is before its retirement |
+//! | `references` | `DROP_OWNER` | `DROP_OWNER` | all use of the descriptor is before its retirement |
+//! | `references` | `DROP_OWNER` | `TAKE_OWNER` | a count of zero brings the decision with it |
 
 use std::marker::PhantomData;
 use std::ops::Deref;
@@ -57,7 +58,13 @@ unsafe impl Retired for Descriptor {
     }
 
     fn bytes(&self) -> usize {
-        size_of::<Self>() + size_of_val::<[Write]>(&self.writes)
+        let values = self
+            .writes
+            .iter()
+            .filter_map(|write| write.value.as_ref())
+            .map(|value| value.len());
+        let keys = self.writes.iter().map(|write| write.key.heap_bytes());
+        size_of::<Self>() + size_of_val::<[Write]>(&self.writes) + values.sum::<usize>() + keys.sum::<usize>()
     }
 
     fn tracked(&self) -> &Tracked {
@@ -93,7 +100,7 @@ impl Descriptor {
     /// ACTIVE to PREPARED: every version is linked. Somebody else having done it, or aborted, is as good.
     #[inline]
     pub(crate) fn prepare(&self) {
-        // ORDERING: SeqCst, F1 and F4; publishes the linked versions. Failure changes nothing and reads nothing.
+        // ORDERING: SeqCst, F1 and F4; publishes the linked versions. On failure it was prepared or aborted already.
         let _ = self.status.compare_exchange(
             Status::Active.encode(),
             Status::Prepared.encode(),
@@ -165,8 +172,8 @@ impl<'g> DescriptorRef<'g> {
     /// decided, and nothing may be linked for it.
     #[inline]
     pub(crate) fn take(self) -> bool {
-        // ORDERING: Acquire; pairs with `release`. A zero must bring the decision with it, or the caller, who goes by the
-        // status, could take the transaction for ACTIVE again and again.
+        // ORDERING: Acquire; pairs with `release`. A zero must bring the decision with it, or the caller, who goes by
+        // the status, could take the transaction for ACTIVE again and again.
         let mut count = self.references.load(order::TAKE_OWNER);
         while count != 0 {
             // ORDERING: Acquire, as above, also on failure. INVARIANT 1, and INVARIANT 2: never from zero.

@@ -25,9 +25,12 @@
 //!
 //! # Who does it
 //!
-//! - A put or commit looks at the version it wrote and the one below it: O(1), no search.
+//! - A put or commit looks at the version it wrote and the one below it, without a search. A cut retires all it takes,
+//!   so the first write of a key after a long snapshot was closed pays for what that held: amortised O(1).
 //! - What had to stay, tombstones and dead keys are found by a sweep: a cursor over the index, a few chains at a time,
-//!   moved by the same threads that write, until a whole round finds nothing left behind. Never a stop.
+//!   moved by the same threads that write, until a whole round finds nothing left behind. Never a stop. Cursor and
+//!   debts are each thread's own: what a thread that ends or only reads has left is found by the next owner of its
+//!   state, or by an explicit sweep.
 //!
 //! # Dead keys
 //!
@@ -120,7 +123,8 @@ where
         view
     }
 
-    /// Prunes below a version just committed by this thread: O(1), amortised over [`RENEW_AFTER`] operations.
+    /// Prunes below a version just committed by this thread. O(1) amortised: it searches nothing, and a cut retires all
+    /// it takes, each version once.
     #[inline]
     pub(super) fn prune_after_write<'g>(
         &'g self,
@@ -135,6 +139,8 @@ where
         if version.value().is_none() {
             if local.deleted.len() < REMEMBERED_DELETES {
                 local.deleted.push_back(key.clone());
+            } else {
+                local.left_behind = true;
             }
             local.sweeping = true;
         }
@@ -193,6 +199,7 @@ where
             if let Some(node) = self.index.find(&key, guard) {
                 let tidied = self.tidy(node, &local.view, guard);
                 self.count_unlinked(tidied.retired);
+                local.left_behind |= tidied.left_behind;
                 if tidied.wants_tick {
                     local.wants_tick = true;
                     local.deleted.push_back(key);
@@ -399,7 +406,14 @@ where
     fn decision<'g>(&self, version: VersionRef<'g>, guard: &'g R::Guard<'_>) -> Status {
         match version.word(guard) {
             Word::Own(status) => status,
-            Word::Owner(owner) => owner.status(),
+            Word::Owner(owner) => {
+                let status = owner.status();
+                // A decided transaction's descriptor should not live as long as a version that nobody reads.
+                if matches!(status, Status::Committed(_) | Status::Aborted(_)) {
+                    version.resolve_owner(owner, status, guard);
+                }
+                status
+            }
         }
     }
 }

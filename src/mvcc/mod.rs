@@ -68,7 +68,8 @@ pub type DefaultStore = VersionedStore<CrossbeamIndex<Chain>, EpochReclaim, Read
 
 /// Every key's versions, over an index, a collector and a clock of choice.
 pub struct VersionedStore<I, R: Reclaim, C> {
-    // The index is dropped first: it frees the chains, and gives its own garbage to the collector.
+    // The index is dropped first: it frees the chains, gives its own garbage to the collector, and may hold a handle of
+    // the collector that must not be the last one (`reclaim/epoch.rs` relies on it).
     index: I,
     clock: C,
     snapshots: Snapshots,
@@ -256,7 +257,7 @@ where
     ) -> Result<Timestamp, E> {
         let guard = self.reclaim.pin();
         store_load_fence(order::F4_READER);
-        let linked = loop {
+        let (linked, newest) = loop {
             let search = self.trace.span(Layer::IndexSearch);
             let node = match self.index.find(key, &guard) {
                 Some(node) => node,
@@ -277,13 +278,25 @@ where
             judge(newest)?;
             version.set_next(newest.map(|newest| newest.version));
             match self.link(chain, head, newest, version, &guard) {
-                Ok(linked) => break linked,
+                Ok(linked) => break (linked, newest),
                 Err(back) => version = back,
             }
         };
         let decide = self.trace.span(Layer::Decide);
-        let Settled::Committed(timestamp) = self.settle(linked, For::Own, &guard) else {
-            unreachable!("a put that is linked is never aborted");
+        store_load_fence(order::F1_WRITER);
+        // Born PREPARED and linked, so that a timestamp may be drawn: above that of the version below.
+        let drawn = self
+            .clock
+            .draw_commit(newest.map_or(Timestamp::ABSENT, |newest| newest.timestamp));
+        pause::reached(Step::Drawn);
+        let timestamp = if linked.decide_put(drawn) {
+            drawn
+        } else {
+            // Somebody else was first.
+            let Settled::Committed(timestamp) = self.settle(linked, For::Own, &guard) else {
+                unreachable!("a put that is linked is never aborted");
+            };
+            timestamp
         };
         decide.end();
         pause::reached(Step::Decided);

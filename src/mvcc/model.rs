@@ -1,5 +1,5 @@
-//! What the models of `loom-tests` reach in a store beyond its methods: one look at the open snapshots, the pruning of one
-//! key with a given, possibly old, look, and a check of a chain's invariants when everything is over.
+//! What the models of `loom-tests` reach in a store beyond its methods: one look at the open snapshots, the pruning of
+//! one key with a given, possibly old, look, and a check of a chain's invariants when everything is over.
 //!
 //! A whole sweep has far too many steps to explore; these are its pieces, run by the code that the sweep runs.
 #![forbid(unsafe_code)]
@@ -52,8 +52,8 @@ where
         self.clock.pass();
     }
 
-    /// Returns the timestamps of a key's committed versions, newest first, after checking the invariants of its chain. For
-    /// the end of a model, when no other thread runs.
+    /// Returns the timestamps of a key's committed versions, newest first, after checking the invariants of its chain.
+    /// For the end of a model, when no other thread runs.
     ///
     /// # Panics
     ///

@@ -9,7 +9,8 @@
 //!
 //! 1. A timestamp is drawn for a put or transaction only after its status was seen to be PREPARED.
 //! 2. `install` loads a head, and its word, *before* it checks that the transaction is still ACTIVE, and links only
-//!    over that head. So an exchange can succeed for a decided transaction only if that was aborted.
+//!    over that head. After the check the head can no longer change unnoticed. So a late link succeeds only for an
+//!    aborted transaction, and such a version is skipped.
 //! 3. Helping recurses to strictly greater keys: a helped transaction already has its version at the key where it
 //!    was met, and keys are installed in order. So there is no cycle, and the depth is at most the number of open
 //!    transactions.
@@ -214,10 +215,7 @@ where
             let search = self.trace.span(Layer::IndexSearch);
             // An empty chain is inserted, never a filled one: "absent" is the one expected value that can come back,
             // and a stalled helper must not bring a deleted key back to life with it.
-            let node = match self.index.find(key, guard) {
-                Some(node) => node,
-                None => self.index.find_or_insert(key, guard),
-            };
+            let node = self.index.find_or_insert(key, guard);
             search.end();
             let chain = node.value();
             let head = chain.head(guard);
@@ -260,8 +258,7 @@ where
         }
     }
 
-    /// Links `version` over `head`, whose newest committed version is `newest`, and retires an aborted head that it
-    /// bypasses.
+    /// Links `version` over `head`, whose newest committed version is `newest`.
     #[inline]
     pub(super) fn link<'g>(
         &self,
@@ -272,15 +269,16 @@ where
         guard: &'g R::Guard<'_>,
     ) -> Result<VersionRef<'g>, OwnedVersion> {
         let install = self.trace.span(Layer::Install);
-        let version = chain.link(head, version, guard)?;
+        let bypassed = match head {
+            Head::Version(head) => !newest.is_some_and(|newest| newest.version.is(head)),
+            Head::Empty { .. } | Head::Sealed => false,
+        };
+        let version = chain.link(head, bypassed, version, guard)?;
         install.end();
         pause::reached(Step::Linked);
         let mine = self.counters.mine();
         mine.linked.add(1);
-        if let Head::Version(bypassed) = head
-            && !newest.is_some_and(|newest| newest.version.is(bypassed))
-        {
-            Chain::retire_bypassed(bypassed, guard);
+        if bypassed {
             mine.unlinked.add(1);
         }
         Ok(version)

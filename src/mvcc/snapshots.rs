@@ -26,24 +26,23 @@
 //! | `word` | `PUBLISH_SLOT`, then a draw that only reads | clock, then `READ_SLOT` | F2: a view misses a slot only if it read the clock before the draw |
 //! | `word` | plain, then a draw that writes (`DRAW`) | clock (`READ_CLOCK`), then `READ_SLOT` | the same, by release and acquire |
 //! | `used` | `CLAIM_SLOT`, then the slot | clock, then `CLAIM_SLOT` | F2, for slots never used before |
+//! | `spare` | `SPARE_SLOT` | `READ_SPARE` | the link of the slot on top |
 //! | `word` | `EXACT_SLOT` | `READ_SLOT` | raises the bound, which nothing else depends on |
 //! | `word` | `CLOSE_SLOT` | `READ_SLOT` | the snapshot's reads are before the pruning that its end allows |
 //!
 //! # Progress
 //!
-//! Lock-free, and wait-free but for the library's queue of spare numbers, which is touched only when snapshots are
-//! closed by other threads than open them.
+//! Lock-free. A stack of spare numbers is touched only when snapshots are closed by other threads than open them.
 #![forbid(unsafe_code)]
 
 use std::time::Duration;
 
-use crossbeam_queue::SegQueue;
 use crossbeam_utils::CachePadded;
 use once_cell::race::OnceBox;
 use smallvec::SmallVec;
 
 use crate::sync::pause::{self, Step};
-use crate::sync::{AtomicU64, AtomicUsize, CoarseTime, order, store_load_fence};
+use crate::sync::{AtomicU64, AtomicUsize, CoarseTime, fence_after_draw, order, store_load_fence};
 use crate::types::Timestamp;
 
 use super::clock::Clock;
@@ -60,9 +59,15 @@ const PENDING: u64 = 1;
 const EXACT: u64 = 2;
 const CLOSED: u64 = 0;
 
+/// Bits of the stack's word that hold a slot's number plus one; the rest is the tag.
+const SPARE_BITS: u32 = 32;
+const SPARE_MASK: u64 = (1 << SPARE_BITS) - 1;
+
 /// One snapshot's slot.
 struct Slot {
     word: AtomicU64,
+    /// While the slot is spare: the number of the next spare slot plus one, or zero.
+    next_spare: AtomicU64,
     opened: CoarseTime,
 }
 
@@ -70,6 +75,7 @@ impl Slot {
     fn new() -> CachePadded<Self> {
         CachePadded::new(Self {
             word: AtomicU64::new(CLOSED),
+            next_spare: AtomicU64::new(0),
             opened: CoarseTime::default(),
         })
     }
@@ -81,8 +87,9 @@ pub(crate) struct Snapshots {
     chunks: [OnceBox<Vec<CachePadded<Slot>>>; CHUNKS],
     /// Slots ever used: numbers from here on are untouched.
     used: CachePadded<AtomicUsize>,
-    /// Numbers given back by threads that had enough of them.
-    spare: SegQueue<usize>,
+    /// Slots given back by threads that had enough of them, as a stack: the number of the first plus one, and above it
+    /// a tag that grows with every push, so that an exchange fails if the first was taken and given back meanwhile.
+    spare: CachePadded<AtomicU64>,
 }
 
 /// What a thread keeps between its snapshots.
@@ -90,9 +97,8 @@ pub(crate) struct Snapshots {
 pub(crate) struct KeptSlots {
     /// Numbers of closed slots at hand.
     numbers: SmallVec<[usize; KEPT_SLOTS]>,
-    /// The last timestamp that this thread drew for a snapshot. The next one is at least that, so it will do as a
-    /// bound, and spares a read of the clock just before the write: under contention that is one trip of its cache line
-    /// fewer.
+    /// The last timestamp that this thread drew for a snapshot. The next one is at least this one. Using it as the
+    /// bound saves a read of the clock right before its cache line is written.
     last: Option<Timestamp>,
 }
 
@@ -126,7 +132,7 @@ impl Snapshots {
             first: (0..FIRST_CHUNK).map(|_| Slot::new()).collect(),
             chunks: [const { OnceBox::new() }; CHUNKS],
             used: CachePadded::new(AtomicUsize::new(0)),
-            spare: SegQueue::new(),
+            spare: CachePadded::new(AtomicU64::new(0)),
         }
     }
 
@@ -155,8 +161,10 @@ impl Snapshots {
         pause::reached(Step::SnapshotDrawn);
         // ORDERING: Release; a view that still sees the bound allows less.
         slot.word.store(timestamp.get() << KIND_BITS | EXACT, order::EXACT_SLOT);
-        // From here on the snapshot's thread reads heads and statuses.
+        // F1: from here on the snapshot's thread reads the index, heads and statuses. Heads and statuses are read
+        // SeqCst; an index may read with less, and on x86-64 the draw itself holds later loads back.
         store_load_fence(order::F1_READER);
+        fence_after_draw();
         OpenSnapshot {
             slot: number,
             timestamp,
@@ -171,7 +179,7 @@ impl Snapshots {
         if kept.numbers.len() < KEPT_SLOTS {
             kept.numbers.push(snapshot.slot);
         } else {
-            self.spare.push(snapshot.slot);
+            self.push_spare(snapshot.slot);
         }
     }
 
@@ -217,9 +225,48 @@ impl Snapshots {
     #[cold]
     fn claim(&self) -> usize {
         // ORDERING: SeqCst, F2; before the slot's bound is stored. Pairs with `view`.
-        self.spare
-            .pop()
+        self.pop_spare()
             .unwrap_or_else(|| self.used.fetch_add(1, order::CLAIM_SLOT))
+    }
+
+    /// Gives a closed slot to whichever thread asks next.
+    #[cold]
+    fn push_spare(&self, number: usize) {
+        let slot = self.slot(number);
+        // ORDERING: Acquire; pairs with the exchanges.
+        let mut top = self.spare.load(order::READ_SPARE);
+        loop {
+            // ORDERING: Relaxed; the exchange publishes it.
+            slot.next_spare.store(top & SPARE_MASK, order::COUNT);
+            let new = ((top >> SPARE_BITS) + 1) << SPARE_BITS | (number as u64 + 1);
+            // ORDERING: AcqRel; publishes `next_spare`. Failure: the top as it is now.
+            match self
+                .spare
+                .compare_exchange(top, new, order::SPARE_SLOT, order::READ_SPARE)
+            {
+                Ok(_) => return,
+                Err(now) => top = now,
+            }
+        }
+    }
+
+    /// Takes a spare slot.
+    fn pop_spare(&self) -> Option<usize> {
+        // ORDERING: AcqRel throughout; pairs with `push_spare`. Slots are never freed, so that reading the link of one
+        // that was taken meanwhile is harmless, and the tag makes the exchange fail then.
+        let mut top = self.spare.load(order::READ_SPARE);
+        loop {
+            let number = usize::try_from((top & SPARE_MASK).checked_sub(1)?).expect("slot numbers are indices");
+            let next = self.slot(number).next_spare.load(order::COUNT);
+            let new = top & !SPARE_MASK | next;
+            match self
+                .spare
+                .compare_exchange(top, new, order::SPARE_SLOT, order::READ_SPARE)
+            {
+                Ok(_) => return Some(number),
+                Err(now) => top = now,
+            }
+        }
     }
 
     #[inline]

@@ -127,7 +127,9 @@ impl Guard for EpochGuard<'_> {
             counters: self.counters,
         };
         // SAFETY: it runs once, after every thread pinned now has unpinned, and `ptr` is unlinked. The counters outlive
-        // it: they are dropped after the collector, which runs what is left.
+        // it: the last handle of the collector, which runs what is left, is dropped before them. Here that is by the
+        // order of the fields; the one other handle is in an index of the same store, which is dropped before this
+        // collector (by the order of the fields of `VersionedStore`).
         let call = move || unsafe { deferred.run() };
         // SAFETY: `T: Send`, and the call owns all it needs.
         unsafe { self.guard.defer_unchecked(call) };
