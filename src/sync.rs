@@ -28,7 +28,7 @@ pub(crate) use self::model::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 pub(crate) use self::std_impl::{PerThread, fence_after_draw, store_load_fence};
 
 #[cfg(loom)]
-pub(crate) use self::model::{PerThread, Turn, store_load_fence};
+pub(crate) use self::model::{PerThread, Turn, fence_after_draw, store_load_fence};
 
 /// A number that one thread adds to and any thread may read. A statistic, never part of a protocol: it stays a
 /// standard atomic under loom, where it would only multiply the interleavings.

@@ -96,8 +96,9 @@ fn truncation_spares_what_a_snapshot_sees<C: Clock>() {
     reader.join().unwrap();
 }
 
-// Two threads: get x | commit x, then truncate x. `next` is loaded before the status, and with acquire: else a get that
-// saw the newer version ACTIVE would meet a chain cut right below it, and find nothing. Fails with READ_NEXT weakened.
+// Two threads: get x | commit x, then truncate x.
+// `next` is loaded before the status, and with acquire: else a get that saw the newer version ACTIVE would meet a chain
+// cut right below it, and find nothing. Fails with READ_NEXT weakened.
 both_clocks!("chain", get_never_misses_a_key_that_exists, 3);
 fn get_never_misses_a_key_that_exists<C: Clock>() {
     let store = new_store::<C>();
@@ -183,8 +184,9 @@ fn two_pruners_retire_each_version_once<C: Clock>() {
     }
 }
 
-// Two threads: prune x with an old look | close the snapshots, look, truncate x. An old look only allows less; the
-// pruner and the truncator retire each version once between them. Fails with MODEL_PIN weakened.
+// Two threads: prune x with an old look | close the snapshots, look, truncate x.
+// An old look only allows less; the pruner and the truncator retire each version once between them.
+// Fails with MODEL_PIN weakened.
 both_clocks!("chain", pruner_and_truncator_retire_each_version_once, 3);
 fn pruner_and_truncator_retire_each_version_once<C: Clock>() {
     let store = new_store::<C>();

@@ -114,8 +114,9 @@ fn loser_leaves_no_trace<C: Clock>() {
     assert_eq!(values, expected.map(Some));
 }
 
-// Two threads: commit x and y, stopped at a step | put x, a snapshot reads x and y. The put finishes while the
-// transaction is stopped, by finishing that as well. If it waited, loom would report a deadlock.
+// Two threads: commit x and y, stopped at a step | put x, a snapshot reads x and y.
+// The put finishes while the transaction is stopped, by finishing that as well. If it waited, loom would report a
+// deadlock.
 fn stopped_commit_blocks_nobody<C: Clock>(step: Step) {
     let store = new_store::<C>();
     put(&store, 0, 0);
@@ -220,8 +221,9 @@ fn stalled_helper_of_a_stopped_owner<C: Clock>() {
     });
 }
 
-// Two threads: commit x and y, which y's newer version forbids | put x, which helps and bypasses. The aborted version
-// is skipped, bypassed and retired once; the descriptor is freed once, with the last of owner, word and helper.
+// Two threads: commit x and y, which y's newer version forbids | put x, which helps and bypasses.
+// The aborted version is skipped, bypassed and retired once; the descriptor is freed once, with the last of owner, word
+// and helper.
 both_clocks!("commit", aborted_version_is_bypassed, 3);
 fn aborted_version_is_bypassed<C: Clock>() {
     let store = new_store::<C>();

@@ -108,8 +108,9 @@ fn stale_look_allows_less<C: Clock>() {
 }
 
 // Two threads: a snapshot stopped with its bound published, or with its timestamp drawn | put x, pass the clock, prune
-// x, get x. Nobody waits for it, and what it will read stays. Stopped with its timestamp it fails with (writer-driven)
-// F2_PRUNER weakened.
+// x, get x.
+// Nobody waits for it, and what it will read stays. Stopped with its timestamp it fails with (writer-driven) F2_PRUNER
+// weakened.
 fn stopped_snapshot_blocks_nobody<C: Clock>(step: Step) {
     let store = new_store::<C>();
     put(&store, 0, 1);
@@ -140,4 +141,49 @@ fn snapshot_stopped_with_its_bound<C: Clock>() {
 both_clocks!("snapshots", snapshot_stopped_with_its_timestamp, 2);
 fn snapshot_stopped_with_its_timestamp<C: Clock>() {
     stopped_snapshot_blocks_nobody::<C>(Step::SnapshotDrawn);
+}
+
+// Two threads: open | open, close, open, where two slots are spare (under loom a thread keeps none for itself).
+// No slot is given to two snapshots at once, also when one is taken, given back and taken again meanwhile.
+// Fails with SPARE_SLOT weakened.
+both_clocks!("snapshots", spare_slot_is_taken_once, 3);
+fn spare_slot_is_taken_once<C: Clock>() {
+    let store = new_store::<C>();
+    let spare = [store.open_snapshot(), store.open_snapshot()];
+    for snapshot in &spare {
+        store.close_snapshot(snapshot);
+    }
+    let other = spawn(&store, |store| {
+        let first = store.open_snapshot();
+        store.close_snapshot(&first);
+        store.open_snapshot()
+    });
+    let mine = store.open_snapshot();
+    let others = other.join().unwrap();
+    assert_eq!(store.stats().open_snapshots, 2, "each snapshot has a slot of its own");
+    store.close_snapshot(&mine);
+    store.close_snapshot(&others);
+    assert_eq!(store.stats().open_snapshots, 0);
+}
+
+// Two threads: open, open | open, open, close the first. A slot comes back to the stack over another one than it lay
+// over before: who takes it must see the new link. Fails with READ_SPARE or SPARE_SLOT weakened.
+both_clocks!("snapshots", spare_slot_comes_back_with_its_new_link, 3);
+fn spare_slot_comes_back_with_its_new_link<C: Clock>() {
+    let store = new_store::<C>();
+    let spare = [store.open_snapshot(), store.open_snapshot()];
+    for snapshot in &spare {
+        store.close_snapshot(snapshot);
+    }
+    let other = spawn(&store, |store| {
+        let (first, second) = (store.open_snapshot(), store.open_snapshot());
+        store.close_snapshot(&first);
+        second
+    });
+    let mine = [store.open_snapshot(), store.open_snapshot()];
+    let others = other.join().unwrap();
+    assert_eq!(store.stats().open_snapshots, 3, "each snapshot has a slot of its own");
+    for snapshot in mine.iter().chain([&others]) {
+        store.close_snapshot(snapshot);
+    }
 }

@@ -44,13 +44,14 @@ use std::collections::VecDeque;
 use std::ops::{Bound, ControlFlow};
 
 use crate::index::{Direction, Index, Node};
-use crate::reclaim::Reclaim;
+use crate::reclaim::{Guard, Reclaim, Retired};
 use crate::trace::Layer;
 use crate::types::{Key, Timestamp};
 
 use super::VersionedStore;
 use super::chain::{Chain, Head, VersionRef, Word};
 use super::clock::Clock;
+use super::descriptor::Write;
 use super::snapshots::{KeptSlots, View};
 use super::status::Status;
 
@@ -62,8 +63,15 @@ const RENEW_AFTER: u32 = 64;
 /// than the writes that cause it and still comes round.
 const SWEEP_CHAINS: usize = 32;
 
-/// Deleted keys that a thread remembers, so that they are removed soon and not when the sweep comes round.
-const REMEMBERED_DELETES: usize = 64;
+/// Keys that a thread remembers because their chains may be dead, so that they are removed soon and not when the sweep
+/// comes round. For each that it has no room for, the next piece of the sweep is longer.
+const REMEMBERED_KEYS: usize = 64;
+
+/// Bytes left behind that count as one more operation: large values are not left lying for long.
+const BYTES_PER_OPERATION: usize = 4 << 10;
+
+/// Pins after a sweep that let a collector free what it was given, if nobody else is pinned.
+const FREEING_PINS: usize = 4;
 
 /// What a thread keeps between its operations.
 pub(super) struct Local {
@@ -71,8 +79,10 @@ pub(super) struct Local {
     pub(super) view: View,
     /// Operations since the view was renewed that left something behind.
     owed: u32,
-    /// Keys deleted by this thread, whose chains may be dead soon.
-    deleted: VecDeque<Key>,
+    /// Keys whose chains may be dead soon: deleted, or left by an aborted transaction.
+    doubtful: VecDeque<Key>,
+    /// Such keys for which there was no room, since the last piece of the sweep.
+    forgotten: usize,
     /// Where the sweep goes on; `None` is the start.
     cursor: Option<Key>,
     /// Something was left behind that a sweep has to come back for.
@@ -90,12 +100,26 @@ impl Local {
             kept_slots: KeptSlots::default(),
             view,
             owed: 0,
-            deleted: VecDeque::new(),
+            doubtful: VecDeque::new(),
+            forgotten: 0,
             cursor: None,
             sweeping: false,
             left_behind: false,
             wants_tick: false,
         })
+    }
+}
+
+impl Local {
+    /// Remembers a key whose chain may be dead soon.
+    fn remember(&mut self, key: &Key) {
+        self.sweeping = true;
+        if self.doubtful.len() < REMEMBERED_KEYS {
+            self.doubtful.push_back(key.clone());
+        } else {
+            self.left_behind = true;
+            self.forgotten += 1;
+        }
     }
 }
 
@@ -137,16 +161,12 @@ where
         let mut local = self.local().borrow_mut();
         let tidied = self.prune_neighbours(version, timestamp, &local.view, guard);
         if version.value().is_none() {
-            if local.deleted.len() < REMEMBERED_DELETES {
-                local.deleted.push_back(key.clone());
-            } else {
-                local.left_behind = true;
-            }
-            local.sweeping = true;
+            local.remember(key);
         }
         if tidied.left_behind {
             local.sweeping = true;
             local.left_behind = true;
+            local.owed += u32::try_from(version.bytes() / BYTES_PER_OPERATION).unwrap_or(RENEW_AFTER);
         }
         if local.sweeping {
             local.owed += 1;
@@ -158,11 +178,23 @@ where
         span.end();
     }
 
-    /// Remembers that an aborted transaction left versions at heads, for the sweep to find.
-    pub(super) fn note_abort(&self) {
+    /// Tidies what an aborted transaction has left: versions at heads, and chains that it inserted. O(keys written).
+    pub(super) fn tidy_after_abort(&self, writes: &[Write], guard: &R::Guard<'_>) {
         let mut local = self.local().borrow_mut();
-        local.sweeping = true;
-        local.left_behind = true;
+        for write in writes {
+            let Some(node) = self.index.find(&write.key, guard) else {
+                continue;
+            };
+            let tidied = self.tidy(node, &local.view, guard);
+            self.count_unlinked(tidied.retired);
+            if tidied.left_behind {
+                local.remember(&write.key);
+                local.owed += 1;
+            }
+        }
+        if local.owed >= RENEW_AFTER {
+            self.collect_some(&mut local, guard);
+        }
     }
 
     /// Collects everything that can be collected now. Returns how many versions were retired. O(keys).
@@ -183,6 +215,10 @@ where
                 }
             }
         }
+        // What was just retired is freed once the collector has moved on twice, which pins bring about.
+        for _ in 0..FREEING_PINS {
+            self.reclaim.pin().flush();
+        }
         retired
     }
 
@@ -194,24 +230,25 @@ where
             self.clock.pass();
         }
         self.snapshots.view(&self.clock, &mut local.view);
-        for _ in 0..local.deleted.len() {
-            let Some(key) = local.deleted.pop_front() else { break };
+        for _ in 0..local.doubtful.len() {
+            let Some(key) = local.doubtful.pop_front() else { break };
             if let Some(node) = self.index.find(&key, guard) {
                 let tidied = self.tidy(node, &local.view, guard);
                 self.count_unlinked(tidied.retired);
                 local.left_behind |= tidied.left_behind;
                 if tidied.wants_tick {
                     local.wants_tick = true;
-                    local.deleted.push_back(key);
+                    local.doubtful.push_back(key);
                 }
             }
         }
-        let tidied = self.sweep_piece(&local.view, &mut local.cursor, SWEEP_CHAINS, guard);
+        let chains = SWEEP_CHAINS + 2 * std::mem::take(&mut local.forgotten);
+        let tidied = self.sweep_piece(&local.view, &mut local.cursor, chains, guard);
         local.left_behind |= tidied.left_behind;
         local.wants_tick |= tidied.wants_tick;
         if local.cursor.is_none() {
             // A whole round: go on only if it, or an operation since it began, left something behind.
-            local.sweeping = std::mem::take(&mut local.left_behind) || !local.deleted.is_empty();
+            local.sweeping = std::mem::take(&mut local.left_behind) || !local.doubtful.is_empty();
         }
     }
 

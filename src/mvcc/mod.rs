@@ -343,7 +343,6 @@ where
             }
             Status::Aborted(write) => {
                 self.counters.mine().conflicts.add(1);
-                self.note_abort();
                 Err(Conflicting {
                     key: transaction.writes()[write].key.clone(),
                 })
@@ -353,8 +352,9 @@ where
         for version in &linked {
             version.resolve_owner(transaction, decision, &guard);
         }
-        if let Ok(timestamp) = result {
-            self.after_commit(transaction, &linked, timestamp, &guard);
+        match result {
+            Ok(timestamp) => self.after_commit(transaction, &linked, timestamp, &guard),
+            Err(_) => self.tidy_after_abort(transaction.writes(), &guard),
         }
         transaction.release(&guard);
         result

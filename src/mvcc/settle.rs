@@ -13,7 +13,8 @@
 //!    aborted transaction, and such a version is skipped.
 //! 3. Helping recurses to strictly greater keys: a helped transaction already has its version at the key where it
 //!    was met, and keys are installed in order. So there is no cycle, and the depth is at most the number of open
-//!    transactions.
+//!    transactions. (It is the stack's depth: some thousands of transactions, each stopped half installed over the
+//!    next one, would exhaust it.)
 //! 4. Nobody but the transaction itself can be aborted, and only because a version newer than its snapshot is
 //!    committed.
 //!

@@ -141,4 +141,8 @@ impl Guard for EpochGuard<'_> {
             self.guard.flush();
         }
     }
+
+    fn flush(&self) {
+        self.guard.flush();
+    }
 }

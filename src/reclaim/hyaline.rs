@@ -117,6 +117,13 @@ impl Guard for HyalineGuard<'_> {
             guard.defer_retire(ptr, reclaim_counted::<T>)
         });
     }
+
+    fn flush(&self) {
+        use seize::Guard as _;
+        if let Some(guard) = &self.guard {
+            Self::counting_frees(self.counters, || guard.flush());
+        }
+    }
 }
 
 impl Drop for HyalineGuard<'_> {

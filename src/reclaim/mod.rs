@@ -112,6 +112,9 @@ pub trait Guard {
     /// it, and it was not retired before (invariant 2).
     unsafe fn retire<T: Retired>(&self, ptr: *mut T);
 
+    /// Hands over what this thread has retired so far, and frees what can be freed.
+    fn flush(&self) {}
+
     /// Whether every load of a protected pointer must be `SeqCst` for this collector.
     const SEQ_CST_LOADS: bool = false;
 }
