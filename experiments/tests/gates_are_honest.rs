@@ -1,4 +1,4 @@
-//! The checklist can't be made to pass by an engine that loses updates, and says what it did.
+//! The checklist can't be made to pass by an engine that loses updates or makes up reads, and says what it did.
 
 #![forbid(unsafe_code)]
 
@@ -10,6 +10,7 @@ use experiments::engines::unlatched::Unlatched;
 use experiments::gates::sheet::{Outcome, Selection, exit_status};
 use experiments::gates::table::{ENTRIES, Kind};
 use experiments::gates::{Effort, Options, Report, run};
+use experiments::harness::environment::available_processors;
 use experiments::harness::stats::Verdict;
 
 fn tiny(gates: &[&str]) -> Options {
@@ -104,8 +105,86 @@ fn whole_checklist_is_filled_in() {
     );
 }
 
+// Goal: reads are checked like writes. Method: an engine whose gets return a constant and whose snapshots are of nothing;
+// no line that times them may decide.
+#[test]
+fn engine_that_makes_up_its_reads_comes_out_invalid() {
+    let report = run::<Broken>(tiny(&["2"])).expect("it opens");
+    for (id, reason) in [
+        ("get_mean_1k_shown", "wrong value"),
+        ("get_mean_100k", "wrong value"),
+        ("get_mean_1m_shown", "wrong value"),
+        ("get_to_skiplist_100k_aim", "wrong value"),
+        ("snapshot_mean_1m", "wrong snapshot"),
+        ("snapshot_mean_1m_red_flag", "wrong snapshot"),
+    ] {
+        let line = report
+            .outcomes
+            .iter()
+            .find(|line| line.entry.id == id)
+            .expect("selected");
+        assert_eq!(line.verdict, Verdict::Invalid, "{id}");
+        assert!(line.reason.contains(reason), "{id}: {}", line.reason);
+        assert_eq!(line.measured, None, "{id}");
+    }
+    let timed_get = |id: &str| id.starts_with("get_") || id.starts_with("snapshot_");
+    for line in report.outcomes.iter().filter(|line| timed_get(line.entry.id)) {
+        let decided = matches!(line.verdict, Verdict::Pass | Verdict::Fail | Verdict::Inconclusive);
+        assert!(!decided, "{} came out as {:?}", line.entry.id, line.verdict);
+    }
+}
+
+// Goal: sound reads are not accused. Method: the same run over the engine and everything beside it.
+#[test]
+fn engine_that_reads_what_is_stored_is_not_accused() {
+    let report = run::<Unlatched>(tiny(&["2"])).expect("it opens");
+    for line in &report.outcomes {
+        assert!(!line.reason.contains("wrong"), "{}: {}", line.entry.id, line.reason);
+    }
+    let get = report.outcomes.iter().find(|line| line.entry.id == "get_mean_100k");
+    let get = get.expect("selected");
+    if get.verdict != Verdict::Invalid {
+        for engine in [
+            "m3",
+            "m3-cheap",
+            "sharded",
+            "sharded-txn",
+            "crossbeam-skiplist",
+            "hash-map",
+        ] {
+            assert!(
+                get.engines.contains_key(engine),
+                "{engine} is missing: {:?}",
+                get.engines
+            );
+        }
+    }
+}
+
+// Goal: a machine does not decide about threads that it has no processors for. Method: all thread counts are asked for;
+// every line with more threads than processors must say so, whatever the others came to.
 #[test]
 fn more_threads_than_processors_are_not_measurable() {
+    let report = run::<Unlatched>(tiny(&["3"])).expect("it opens");
+    let processors = available_processors();
+    let beyond: Vec<&Outcome> = report
+        .outcomes
+        .iter()
+        .filter(|line| line.entry.threads.is_some_and(|threads| threads > processors))
+        .collect();
+    if beyond.is_empty() {
+        println!("skipped: no line asks for more than {processors} threads");
+    }
+    for line in beyond {
+        assert_eq!(line.verdict, Verdict::NotMeasurable, "{}", line.entry.id);
+        assert_eq!(line.measured, None, "{}", line.entry.id);
+        let said = format!("this machine has {processors} processors");
+        assert!(line.reason.contains(&said), "{}: {}", line.entry.id, line.reason);
+    }
+}
+
+#[test]
+fn threads_that_were_left_out_are_not_measurable() {
     let mut options = tiny(&["3"]);
     options.threads = vec![1];
     let report = run::<Unlatched>(options).expect("it opens");

@@ -11,12 +11,14 @@
 use experiments::allocations::CountingAllocator;
 use experiments::engines::unlatched::Unlatched;
 use experiments::gates::campaign::DISTURBED;
-use experiments::gates::red_flags::{CONTROL_TITLE, RISEN};
+use experiments::gates::red_flags::{CONTROL_SCALING, CONTROL_TITLE, RISEN};
 use experiments::gates::sheet::{Outcome, Selection};
-use experiments::gates::table::Kind;
+use experiments::gates::table::{self, Kind};
 use experiments::gates::{Effort, Options, Report, run};
+use experiments::harness::environment::available_processors;
 use experiments::harness::stats::Verdict;
 use experiments::report::checklist;
+use experiments::report::markdown::Section;
 use experiments::report::progress::Progress;
 
 #[global_allocator]
@@ -54,8 +56,30 @@ fn complaint(line: &Outcome) -> Option<String> {
     }
 }
 
+/// Holds the control to both flags that the predecessor raised. A row that the machine's other load spoilt is printed
+/// and passes; scaling needs a second processor.
+fn control_rose(control: &Section) {
+    let tax = table::find("a1_a0_100k_red_flag").expect("it is in the table").name;
+    let scaling = (available_processors() > 1).then_some(CONTROL_SCALING);
+    for name in std::iter::once(tax).chain(scaling) {
+        let row = control
+            .rows
+            .iter()
+            .find(|row| row[0].starts_with(name))
+            .unwrap_or_else(|| panic!("the control has no row about {name}"));
+        if row[3].contains(DISTURBED) {
+            println!("the control proves nothing about {name}: {}", row[3]);
+            continue;
+        }
+        assert_eq!(
+            row[3], RISEN,
+            "the control keeps a flag of the predecessor down: {row:?}"
+        );
+    }
+}
+
 // Goal: no release with a red flag up. Method: the quick campaign, the flags' lines alone, and the control beside them,
-// which must raise the predecessor's flag, or a flag that is down would mean nothing.
+// which must raise the predecessor's two flags, or a flag that is down would mean nothing.
 #[test]
 fn no_red_flag_is_up_but_the_known_ones() {
     let report = measure();
@@ -72,11 +96,7 @@ fn no_red_flag_is_up_but_the_known_ones() {
     }
     if let Some(control) = report.sections.iter().find(|section| section.title == CONTROL_TITLE) {
         println!("{}", checklist::section(control, Some(160)));
-        let tax = control.rows.first().expect("the control's tax comes first");
-        assert!(
-            tax[3] == RISEN || tax[3].contains(DISTURBED),
-            "the control keeps its facade tax down: {tax:?}"
-        );
+        control_rose(control);
     } else if !cfg!(debug_assertions) {
         panic!("the control was not run");
     }

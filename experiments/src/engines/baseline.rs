@@ -138,6 +138,10 @@ impl<B: Baseline> Engine for BaselineEngine<B> {
     fn supports(_: Operation) -> bool {
         true
     }
+
+    fn layers_share_records() -> bool {
+        true
+    }
 }
 
 impl<B: Baseline> ByteEngine for BaselineEngine<B> {
@@ -290,6 +294,24 @@ impl<B: Baseline> Session for BaselineSession<'_, B> {
     fn snapshot(&mut self) -> Result<(), EngineError> {
         drop(std::hint::black_box(self.store.begin(&self.space.run)));
         Ok(())
+    }
+
+    fn overwrite_under_snapshot(
+        &mut self,
+        key: usize,
+        old: u64,
+        new: u64,
+    ) -> Result<(Option<u64>, Option<u64>), EngineError> {
+        let run = &self.space.run;
+        let key = Key::new(run, TypeTag::Raw, self.space.keys.bytes(key));
+        self.store.put(run, &key, Value::I64(old as i64));
+        let snapshot = self.store.begin(run);
+        self.store.put(run, &key, Value::I64(new as i64));
+        let seen = B::look(&snapshot, &key)
+            .map(|stored| number_in(&stored.value))
+            .transpose()?;
+        let newest = self.store.get_with(run, &key, number_in).transpose()?;
+        Ok((seen, newest))
     }
 
     fn load(&mut self, _: Layer, key: usize, value: u64) -> Result<(), EngineError> {

@@ -1,9 +1,11 @@
-//! A deliberately broken engine: it acknowledges every update and loses some.
+//! A deliberately broken engine: it acknowledges every update and loses some, and its reads are made up.
 //!
 //! Measurement must be safe against it: whatever it scores, its figures are to come out as invalid. It is `sharded`
-//! with two defects. Of the puts, one in [`LOSS_PERIOD`] is acknowledged and not made. An increment reads, lets
+//! with four defects. Of the puts, one in [`LOSS_PERIOD`] is acknowledged and not made. An increment reads, lets
 //! others run, and writes without looking again, and one in the same number is not made either, so
-//! that a run on one thread is caught as well.
+//! that a run on one thread is caught as well. A get returns [`CONSTANT`] whatever is stored, which is as fast as a get can
+//! be. A snapshot is taken of nothing and shows what is newest. What checking reads is sound, so that each defect is
+//! caught by its own check.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
@@ -19,6 +21,9 @@ use crate::workload::KeySet;
 
 /// One update in so many is lost.
 pub const LOSS_PERIOD: u64 = 100;
+
+/// What every get returns.
+pub const CONSTANT: u64 = 7;
 
 /// [`Sharded`] with lost updates.
 #[derive(Debug)]
@@ -62,6 +67,10 @@ impl Engine for Broken {
     fn supports(_: Operation) -> bool {
         true
     }
+
+    fn layers_share_records() -> bool {
+        true
+    }
 }
 
 /// One thread's use of [`Broken`].
@@ -86,24 +95,24 @@ impl Session for BrokenSession<'_> {
         self.put(key, value)
     }
 
-    fn storage_get(&mut self, key: usize) -> Result<Option<u64>, EngineError> {
-        self.inner.storage_get(key)
+    fn storage_get(&mut self, _: usize) -> Result<Option<u64>, EngineError> {
+        Ok(Some(CONSTANT))
     }
 
     fn engine_put(&mut self, key: usize, value: u64) -> Result<(), EngineError> {
         self.put(key, value)
     }
 
-    fn engine_get(&mut self, key: usize) -> Result<Option<u64>, EngineError> {
-        self.inner.engine_get(key)
+    fn engine_get(&mut self, _: usize) -> Result<Option<u64>, EngineError> {
+        Ok(Some(CONSTANT))
     }
 
     fn facade_put(&mut self, key: usize, value: u64) -> Result<(), EngineError> {
         self.put(key, value)
     }
 
-    fn facade_get(&mut self, key: usize) -> Result<Option<u64>, EngineError> {
-        self.inner.facade_get(key)
+    fn facade_get(&mut self, _: usize) -> Result<Option<u64>, EngineError> {
+        Ok(Some(CONSTANT))
     }
 
     fn transaction_put(&mut self, key: usize, value: u64) -> Result<(), EngineError> {
@@ -121,9 +130,29 @@ impl Session for BrokenSession<'_> {
         Ok(())
     }
 
+    fn overwrite_under_snapshot(
+        &mut self,
+        key: usize,
+        _: u64,
+        new: u64,
+    ) -> Result<(Option<u64>, Option<u64>), EngineError> {
+        let before = self.inner.facade_get(key)?;
+        self.inner.facade_put(key, new)?;
+        let newest = self.inner.facade_get(key)?;
+        if let Some(before) = before {
+            self.inner.facade_put(key, before)?;
+        }
+        Ok((newest, newest))
+    }
+
     /// Loads soundly: only what is measured is to be lost.
     fn load(&mut self, layer: Layer, key: usize, value: u64) -> Result<(), EngineError> {
         self.inner.load(layer, key, value)
+    }
+
+    /// Reads soundly: what checking sees is what is stored.
+    fn read(&mut self, layer: Layer, key: usize) -> Result<Option<u64>, EngineError> {
+        self.inner.read(layer, key)
     }
 }
 

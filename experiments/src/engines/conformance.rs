@@ -16,7 +16,7 @@ use super::*;
 use crate::harness::threads::{Plan, run};
 use crate::workload::drive::{Drive, DriveReport};
 use crate::workload::random::Random;
-use crate::workload::verify::{self, Invalid};
+use crate::workload::verify::{self, Invalid, Ledger};
 use crate::workload::{Stream, run_id};
 
 const KEYS: usize = 50;
@@ -48,6 +48,13 @@ fn drive_disjoint<E: Engine>(operation: Operation, threads: usize) -> Result<(),
         assert_eq!(report.operations, OPERATIONS);
         if operation.is_put() {
             verify::disjoint(&mut engine.session(space)?, &report, stream.period())?;
+        } else if matches!(
+            operation,
+            Operation::StorageGet | Operation::EngineGet | Operation::FacadeGet
+        ) {
+            verify::gets(&Ledger::loaded(KEYS), &report, stream.period())?;
+        } else if operation == Operation::Snapshot {
+            verify::snapshot(&mut engine.session(space)?, 0, 99)?;
         }
     }
     Ok(())
@@ -176,6 +183,15 @@ fn the_broken_engine_is_caught() {
                 "{operation}: {caught:?}"
             );
         }
+        for operation in [Operation::StorageGet, Operation::EngineGet, Operation::FacadeGet] {
+            let caught = drive_disjoint::<Broken>(operation, threads);
+            assert!(
+                matches!(caught, Err(Invalid::WrongValue { .. })),
+                "{operation}: {caught:?}"
+            );
+        }
+        let caught = drive_disjoint::<Broken>(Operation::Snapshot, threads);
+        assert!(matches!(caught, Err(Invalid::WrongSnapshot { .. })), "{caught:?}");
         let caught = drive_counter::<Broken>(threads);
         assert!(matches!(caught, Err(Invalid::Miscounted { .. })), "{caught:?}");
     }

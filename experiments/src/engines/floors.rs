@@ -74,6 +74,15 @@ macro_rules! storage_layer_only {
                 operation: Operation::Snapshot,
             })
         }
+
+        fn overwrite_under_snapshot(
+            &mut self,
+            _: usize,
+            _: u64,
+            _: u64,
+        ) -> Result<(Option<u64>, Option<u64>), EngineError> {
+            self.snapshot().map(|()| (None, None))
+        }
     };
 }
 

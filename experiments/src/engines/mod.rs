@@ -197,6 +197,12 @@ pub trait Engine: Send + Sync + Sized {
     #[must_use]
     fn supports(operation: Operation) -> bool;
 
+    /// Says whether all layers work on the same records, so that a put of one layer is seen by the others.
+    #[must_use]
+    fn layers_share_records() -> bool {
+        false
+    }
+
     /// Says whether it serves only one thread at a time.
     #[must_use]
     fn is_single_threaded() -> bool {
@@ -236,6 +242,15 @@ pub trait Session {
 
     /// Acquires a snapshot and releases it.
     fn snapshot(&mut self) -> Result<(), EngineError>;
+
+    /// Writes `old`, takes a snapshot, writes `new`, and returns what is then read through the snapshot and beside it.
+    /// The record is one of its own, under the key's name but of another type, so that no layer's contents change.
+    fn overwrite_under_snapshot(
+        &mut self,
+        key: usize,
+        old: u64,
+        new: u64,
+    ) -> Result<(Option<u64>, Option<u64>), EngineError>;
 
     /// Writes a first value into a layer, by the cheapest way there is.
     fn load(&mut self, layer: Layer, key: usize, value: u64) -> Result<(), EngineError> {

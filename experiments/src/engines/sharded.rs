@@ -99,6 +99,10 @@ impl Engine for Sharded {
     fn supports(operation: Operation) -> bool {
         !matches!(operation, Operation::TransactionPut | Operation::Snapshot)
     }
+
+    fn layers_share_records() -> bool {
+        true
+    }
 }
 
 /// One thread's use of [`Sharded`].
@@ -173,6 +177,15 @@ impl Session for ShardedSession<'_> {
             engine: Sharded::NAME,
             operation: Operation::Snapshot,
         })
+    }
+
+    fn overwrite_under_snapshot(
+        &mut self,
+        _: usize,
+        _: u64,
+        _: u64,
+    ) -> Result<(Option<u64>, Option<u64>), EngineError> {
+        self.snapshot().map(|()| (None, None))
     }
 }
 

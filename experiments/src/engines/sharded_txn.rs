@@ -1,4 +1,5 @@
-//! `sharded-txn`: the predecessor as it failed, kept as a control whose red flags are expected to rise.
+//! `sharded-txn`: the predecessor as it failed, kept as a control: its A1/A0 and its scaling must raise their red
+//! flags.
 //!
 //! Records lie in sharded hash maps, one map per run. Writing one is cheap (that is its A0), but nothing above the
 //! storage does just that: every put and every get is a transaction. To begin, a transaction needs a snapshot and

@@ -189,6 +189,21 @@ impl Session for UnlatchedSession<'_> {
         drop(std::hint::black_box(self.engine.database.snapshot()?));
         Ok(())
     }
+
+    fn overwrite_under_snapshot(
+        &mut self,
+        key: usize,
+        old: u64,
+        new: u64,
+    ) -> Result<(Option<u64>, Option<u64>), EngineError> {
+        let (database, run, key) = (&self.engine.database, self.space.run, self.space.keys.bytes(key));
+        database.put(run, key, old.to_le_bytes())?;
+        let snapshot = database.snapshot()?;
+        database.put(run, key, new.to_le_bytes())?;
+        let seen = snapshot.get_with(run, key, |bytes, _| number(bytes))?.transpose()?;
+        let newest = database.get_with(run, key, |bytes, _| number(bytes))?.transpose()?;
+        Ok((seen, newest))
+    }
 }
 
 impl ByteEngine for Unlatched {

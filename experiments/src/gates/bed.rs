@@ -4,13 +4,15 @@
 //! runs, one per thread ([`Sharing::Disjoint`]), or on the first key of the first run ([`Sharing::OneKey`]). So a run
 //! with one thread and a run with many meet the same store, and each thread's share of it is the same.
 //!
-//! After every slice the store is compared with what its threads say they wrote. What is found is part of the
-//! sample, and no figure can be drawn from a sample with a defect.
+//! After every slice the store is compared with what its threads say they wrote, what gets returned with what the bed's
+//! own ledgers say is stored, and a snapshot is taken and read after an overwrite where snapshots were timed. What is
+//! found is part of the sample, and no figure can be drawn from a sample with a defect.
 
 #![forbid(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hdrhistogram::Histogram;
 
@@ -22,7 +24,7 @@ use crate::harness::rounds::{Round, Side};
 use crate::harness::threads::{Outcome, Plan, Work, run};
 use crate::workload::drive::{Drive, DriveReport, Pace, TimedDrive};
 use crate::workload::random::{Random, split_mix};
-use crate::workload::verify::{self, Invalid};
+use crate::workload::verify::{self, Invalid, Ledger};
 use crate::workload::{KeySet, Stream, run_id};
 
 /// A thread that did less than this share of the mean thread's work was starved.
@@ -184,7 +186,11 @@ pub struct Bed<E: Engine> {
     spaces: Vec<E::Space>,
     effort: Effort,
     clock: TickClock,
+    ledgers: Mutex<Ledgers>,
 }
+
+/// What is stored, by layer and by number of the run.
+type Ledgers = BTreeMap<(Layer, usize), Ledger>;
 
 impl<E: Engine> Bed<E> {
     /// Opens an engine and loads `runs` runs of `keys` keys into each of `layers`.
@@ -205,10 +211,12 @@ impl<E: Engine> Bed<E> {
         let spaces: Vec<E::Space> = (0..runs)
             .map(|thread| engine.space(run_id(seed, thread), Arc::clone(&names)))
             .collect();
-        for space in &spaces {
+        let mut ledgers = Ledgers::new();
+        for (run, space) in spaces.iter().enumerate() {
             let mut session = engine.session(space)?;
             for layer in layers {
                 verify::load(&mut session, *layer, keys)?;
+                ledgers.insert((Self::ledger_layer(*layer), run), Ledger::loaded(keys));
             }
         }
         Ok(Self {
@@ -217,6 +225,7 @@ impl<E: Engine> Bed<E> {
             spaces,
             effort,
             clock: clock.clone(),
+            ledgers: Mutex::new(ledgers),
         })
     }
 
@@ -289,6 +298,9 @@ impl<E: Engine> Bed<E> {
             verify::sound(report)?;
             sum += *allocations;
         }
+        if task.operation == Operation::Snapshot {
+            self.check_snapshot(task, round)?;
+        }
         Ok(sum)
     }
 
@@ -302,8 +314,28 @@ impl<E: Engine> Bed<E> {
     fn space(&self, task: Task, thread: usize) -> &E::Space {
         match task.sharing {
             Sharing::OneKey => &self.spaces[0],
-            Sharing::Disjoint => &self.spaces[thread % self.spaces.len()],
+            Sharing::Disjoint => &self.spaces[self.run_of(task, thread)],
         }
+    }
+
+    fn run_of(&self, task: Task, thread: usize) -> usize {
+        match task.sharing {
+            Sharing::OneKey => 0,
+            Sharing::Disjoint => thread % self.spaces.len(),
+        }
+    }
+
+    /// Layers that share their records share a ledger.
+    fn ledger_layer(layer: Layer) -> Layer {
+        if E::layers_share_records() {
+            Layer::Storage
+        } else {
+            layer
+        }
+    }
+
+    fn ledgers(&self) -> MutexGuard<'_, Ledgers> {
+        self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn sample(&self, task: Task, round: Round, outcome: Outcome<DriveReport>, streams: &[Stream]) -> Sample {
@@ -318,16 +350,68 @@ impl<E: Engine> Bed<E> {
 
     /// Compares the store with what the threads did. A lost update outranks every other defect.
     fn check(&self, task: Task, round: Round, reports: &mut [DriveReport], streams: &[Stream]) -> Result<(), Invalid> {
+        if task.operation.is_put() && task.sharing == Sharing::Disjoint {
+            self.note(task, reports, streams);
+        }
         reports.iter_mut().try_for_each(verify::sound)?;
-        if !task.operation.is_put() {
-            return Ok(());
+        match task.operation {
+            Operation::StorageGet | Operation::EngineGet | Operation::FacadeGet => {
+                self.check_gets(task, reports, streams)
+            }
+            Operation::Snapshot => self.check_snapshot(task, round),
+            // Nothing is a side that increments; the ledgers would have to follow it.
+            Operation::Increment => Err(Invalid::Unknown {
+                operation: task.operation,
+            }),
+            _ if task.sharing == Sharing::OneKey => self.check_one_key(task, round, reports),
+            _ => self.check_disjoint(task, reports, streams),
         }
-        if task.sharing == Sharing::OneKey {
-            let mut session = self.engine.session(&self.spaces[0])?;
-            verify::same_key(&mut session, SHARED_KEY, reports)?;
-            drop(session);
-            return self.count_increments(task, round);
+    }
+
+    /// Notes in the ledgers what the threads wrote, whether or not the engine kept it.
+    fn note(&self, task: Task, reports: &[DriveReport], streams: &[Stream]) {
+        let layer = Self::ledger_layer(task.operation.layer());
+        let mut ledgers = self.ledgers();
+        for (thread, (report, stream)) in reports.iter().zip(streams).enumerate() {
+            if let Some(ledger) = ledgers.get_mut(&(layer, self.run_of(task, thread))) {
+                ledger.note(report, stream.period());
+            }
         }
+    }
+
+    fn check_gets(&self, task: Task, reports: &[DriveReport], streams: &[Stream]) -> Result<(), Invalid> {
+        let operation = task.operation;
+        let ledgers = self.ledgers();
+        for (thread, (report, stream)) in reports.iter().zip(streams).enumerate() {
+            let ledger = ledgers
+                .get(&(Self::ledger_layer(operation.layer()), self.run_of(task, thread)))
+                .ok_or(Invalid::Unknown { operation })?;
+            verify::gets(ledger, report, stream.period())?;
+        }
+        Ok(())
+    }
+
+    fn check_snapshot(&self, task: Task, round: Round) -> Result<(), Invalid> {
+        let mut session = self.engine.session(&self.spaces[0])?;
+        verify::snapshot(&mut session, SHARED_KEY, side_seed(task, round, 0))
+    }
+
+    fn check_one_key(&self, task: Task, round: Round, reports: &[DriveReport]) -> Result<(), Invalid> {
+        let mut session = self.engine.session(&self.spaces[0])?;
+        let last = verify::same_key(&mut session, SHARED_KEY, reports);
+        drop(session);
+        let counted = last.and_then(|()| self.count_increments(task, round));
+        // Which thread was last is the engine's to say, so that the ledgers follow it here.
+        for layer in [task.operation.layer(), Layer::Facade] {
+            let found = self.engine.session(&self.spaces[0])?.read(layer, SHARED_KEY)?;
+            if let (Some(value), Some(ledger)) = (found, self.ledgers().get_mut(&(Self::ledger_layer(layer), 0))) {
+                ledger.set(SHARED_KEY, value);
+            }
+        }
+        counted
+    }
+
+    fn check_disjoint(&self, task: Task, reports: &[DriveReport], streams: &[Stream]) -> Result<(), Invalid> {
         for (thread, (report, stream)) in reports.iter().zip(streams).enumerate() {
             let mut session = self.engine.session(self.space(task, thread))?;
             verify::disjoint(&mut session, report, stream.period())?;

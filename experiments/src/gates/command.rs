@@ -41,7 +41,7 @@ percentiles for HdrHistogram's plotters).
 Examples:
   experiments gates --quick              the whole checklist in less than three minutes
   experiments gates --only 3 --threads 1,2,4,8
-  experiments gates --only 2,4 --seed 7 --out /tmp/result")]
+  experiments gates --only 2,4 --seed 7 --out result")]
 pub struct GatesArgs {
     /// Shorter slices and fewer rounds: less than three minutes in all on two processors
     #[arg(long)]

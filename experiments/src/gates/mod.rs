@@ -208,7 +208,7 @@ pub fn run<S: Engine>(options: Options) -> Result<Report, EngineError> {
         pinned: (0, 0),
         options,
     };
-    infrastructure::untimed(&mut context);
+    infrastructure::untimed(&mut context, &environment);
     durability::unbuilt(&mut context);
     hot_path::allocations(&mut context)?;
     if context.options.timed {

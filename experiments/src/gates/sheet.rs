@@ -277,6 +277,7 @@ mod tests {
             low,
             high,
             rounds: 9,
+            exact: false,
         }
     }
 

@@ -100,7 +100,7 @@ pub const ENTRIES: &[Entry] = &[
     red_flag("1", "shutdown_keeps_data_red_flag", "nothing is lost across a graceful shutdown").layer("engine"),
     // Gate 2: the hot path.
     gate("2", "allocations_put_100k", "heap allocations, overwriting put").at("A1", K100, 1).at_most(0.0, "allocations/op"),
-    gate("2", "allocations_get_into_100k", "heap allocations, get into a buffer").at("A1", K100, 1).at_most(0.0, "allocations/op"),
+    gate("2", "allocations_get_into_100k", "heap allocations, get into a buffer").at("engine", K100, 1).at_most(0.0, "allocations/op"),
     gate("2", "allocations_transaction_100k", "heap allocations, small transaction").at("A1", K100, 1).at_most(0.0, "allocations/op"),
     red_flag("2", "allocations_hot_path_100k_red_flag", "heap allocations, whole hot path").at("A1", K100, 1).at_most(0.0, "allocations/op"),
     gate("2", "snapshot_mean_1m", "snapshot taken and released, mean").at("engine", M1, 1).at_most(500.0, "ns"),

@@ -36,6 +36,8 @@ pub struct Estimate {
     pub high: f64,
     /// Rounds that it was made from.
     pub rounds: usize,
+    /// Whether it was counted and not sampled, so that no number of rounds is too small; only [`Estimate::exact`] sets it.
+    pub exact: bool,
 }
 
 impl Estimate {
@@ -47,6 +49,7 @@ impl Estimate {
             low: value,
             high: value,
             rounds,
+            exact: true,
         }
     }
 }
@@ -164,6 +167,7 @@ pub fn bootstrap_median(values: &[f64], seed: u64) -> Option<Estimate> {
         low: percentile(&medians, 0.025).min(centre),
         high: percentile(&medians, 0.975).max(centre),
         rounds: values.len(),
+        exact: false,
     })
 }
 
@@ -186,8 +190,7 @@ pub fn paired_ratio(numerator: &[f64], denominator: &[f64], seed: u64) -> Option
 /// Says what `estimate` proves about a threshold.
 #[must_use]
 pub fn judge(direction: Direction, threshold: f64, estimate: &Estimate) -> Verdict {
-    let exact = estimate.low == estimate.high;
-    if estimate.rounds < MINIMUM_ROUNDS && !exact {
+    if estimate.rounds < MINIMUM_ROUNDS && !estimate.exact {
         return Verdict::Inconclusive;
     }
     let (worse, better) = match direction {
@@ -262,7 +265,8 @@ mod tests {
                 median: 5.0,
                 low: 5.0,
                 high: 5.0,
-                rounds: 9
+                rounds: 9,
+                exact: false,
             }
         );
     }
@@ -301,6 +305,7 @@ mod tests {
             low: 1.7,
             high: 2.2,
             rounds: 9,
+            exact: false,
         };
         assert_eq!(judge(Direction::AtLeast, 1.6, &between), Verdict::Pass);
         assert_eq!(judge(Direction::AtLeast, 1.8, &between), Verdict::Inconclusive);
@@ -317,10 +322,25 @@ mod tests {
             low: 8.0,
             high: 10.0,
             rounds: MINIMUM_ROUNDS - 1,
+            exact: false,
         };
         assert_eq!(judge(Direction::AtLeast, 1.0, &few), Verdict::Inconclusive);
         assert_eq!(judge(Direction::AtMost, 0.0, &Estimate::exact(0.0, 1)), Verdict::Pass);
         assert_eq!(judge(Direction::AtMost, 0.0, &Estimate::exact(1e-9, 1)), Verdict::Fail);
+    }
+
+    // Goal: an interval of one point is no substitute for rounds. Method: one round, and a few equal ones, have such an
+    // interval; they decide nothing, on either side of a threshold.
+    #[test]
+    fn equal_rounds_and_one_round_prove_nothing_while_they_are_few() {
+        for rounds in 1..MINIMUM_ROUNDS {
+            let estimate = bootstrap_median(&vec![5.0; rounds], 3).expect("rounds are finite");
+            assert_eq!((estimate.low, estimate.high, estimate.exact), (5.0, 5.0, false));
+            assert_eq!(judge(Direction::AtLeast, 1.0, &estimate), Verdict::Inconclusive);
+            assert_eq!(judge(Direction::AtMost, 1.0, &estimate), Verdict::Inconclusive);
+        }
+        let enough = bootstrap_median(&[5.0; MINIMUM_ROUNDS], 3).expect("rounds are finite");
+        assert_eq!(judge(Direction::AtLeast, 1.0, &enough), Verdict::Pass);
     }
 
     #[test]

@@ -182,6 +182,7 @@ mod tests {
             low: 24.0,
             high: 26.0,
             rounds: 7,
+            exact: false,
         };
         sheet.record(
             "a1_a0_100k",

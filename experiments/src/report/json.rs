@@ -97,6 +97,7 @@ mod tests {
             low: 1.85,
             high: 1.95,
             rounds: 7,
+            exact: false,
         };
         sheet.record(
             "disjoint_scaling_2t_100k",

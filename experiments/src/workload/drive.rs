@@ -6,7 +6,8 @@
 //!
 //! The operation is chosen once per batch; the loop below it is compiled for that operation alone. A value is the
 //! drive's tag plus the number of the operation, so that all values of all threads and rounds differ and the last
-//! value of every key follows from the count ([`verify`](super::verify)).
+//! value of every key follows from the count ([`verify`](super::verify)). What gets return is added up, weighted by key:
+//! a multiplication and an addition in the loop, and afterwards no get can have returned anything but what was stored.
 #![forbid(unsafe_code)]
 
 use std::hint::black_box;
@@ -15,6 +16,7 @@ use hdrhistogram::Histogram;
 
 use super::Stream;
 use super::random::split_mix;
+use super::verify;
 use crate::engines::{EngineError, Operation, Session};
 use crate::harness::clock::TickClock;
 use crate::harness::threads::Work;
@@ -48,6 +50,8 @@ pub struct DriveReport {
     pub conflicts: u64,
     /// Gets that found nothing; on a loaded store, lost records.
     pub missing: u64,
+    /// Sum of [`verify::term`] over the keys and values that gets returned.
+    pub checksum: u64,
     /// The first error; nothing was done after it.
     pub error: Option<EngineError>,
     /// The time of each operation after the warm-up, if they were timed.
@@ -73,6 +77,7 @@ impl<S: Session> Drive<S> {
             tag: split_mix(seed),
             conflicts: 0,
             missing: 0,
+            checksum: 0,
             error: None,
             latency: None,
         };
@@ -130,8 +135,9 @@ impl<S: Session> Drive<S> {
     ) -> Result<(), EngineError> {
         for _ in 0..operations {
             let key = self.stream.advance();
-            if black_box(timer.time(|| get(&mut self.session, key))?).is_none() {
-                self.report.missing += 1;
+            match black_box(timer.time(|| get(&mut self.session, key))?) {
+                Some(value) => self.report.checksum = self.report.checksum.wrapping_add(verify::term(key, value)),
+                None => self.report.missing += 1,
             }
             self.report.operations += 1;
         }

@@ -4,10 +4,14 @@
 //! stream, tag and count ([`disjoint`]). Where several threads wrote one key, it must hold the last value of one of
 //! them ([`same_key`]), which cannot show a lost update, since blind puts may be lost to one another rightly; so a
 //! count made by increments goes with it, and it must be exact ([`counted`]).
+//!
+//! Gets are checked by a [`Ledger`]: it knows the contents from what was loaded and written, never from the engine, and
+//! so the sum that the gets of a stream must come to ([`gets`]). A snapshot must go on showing what was there when it
+//! was taken ([`snapshot`]).
 #![forbid(unsafe_code)]
 
 use super::drive::DriveReport;
-use crate::engines::{EngineError, Layer, Session};
+use crate::engines::{EngineError, Layer, Operation, Session};
 
 /// Why a slice is no measurement.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +54,36 @@ pub enum Invalid {
     Missing {
         /// How many.
         missing: u64,
+    },
+    /// Gets returned something else than what was stored.
+    #[error("wrong value: what {operations} gets returned is not what was stored (checksum {found}, not {expected})")]
+    WrongValue {
+        /// How many gets.
+        operations: u64,
+        /// What their checksum must be.
+        expected: u64,
+        /// What it is.
+        found: u64,
+    },
+    /// Nobody knows what the gets should have returned.
+    #[error("nothing is known about the contents that {operation} reads; load its layer first")]
+    Unknown {
+        /// What was done.
+        operation: Operation,
+    },
+    /// A snapshot showed something else than what was there when it was taken, or hid a put from others.
+    #[error(
+        "wrong snapshot: it shows {seen:?} and not {expected}, and beside it {newest:?} is read after a put of {put}"
+    )]
+    WrongSnapshot {
+        /// What was there when it was taken.
+        expected: u64,
+        /// What it shows.
+        seen: Option<u64>,
+        /// What was put while it was open.
+        put: u64,
+        /// What a get then returned.
+        newest: Option<u64>,
     },
     /// An operation failed.
     #[error("an operation failed: {0}")]
@@ -135,6 +169,100 @@ pub fn disjoint(session: &mut impl Session, report: &DriveReport, period: &[u32]
     }
 }
 
+/// Returns what one get adds to a checksum. Every key has a weight of its own, and an odd one, so that neither one changed
+/// value nor two exchanged ones leave the sum as it was.
+#[inline]
+#[must_use]
+pub const fn term(key: usize, value: u64) -> u64 {
+    value.wrapping_mul((key as u64) << 1 | 1)
+}
+
+/// What the keys of a layer must hold, kept beside the engine from what was loaded and written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ledger {
+    values: Vec<u64>,
+}
+
+impl Ledger {
+    /// What [`load`] leaves.
+    #[must_use]
+    pub fn loaded(keys: usize) -> Self {
+        Self {
+            values: (0..keys).map(loaded_value).collect(),
+        }
+    }
+
+    /// Notes what a thread wrote, over a stream that was fresh.
+    pub fn note(&mut self, report: &DriveReport, period: &[u32]) {
+        for (key, value) in last_values(report, period) {
+            self.set(key, value);
+        }
+    }
+
+    /// Notes one value.
+    pub fn set(&mut self, key: usize, value: u64) {
+        if let Some(slot) = self.values.get_mut(key) {
+            *slot = value;
+        }
+    }
+
+    /// Returns the checksum of the first `operations` gets of a fresh stream.
+    ///
+    /// # Panics
+    ///
+    /// If `period` is empty or names a key that the ledger has not.
+    #[must_use]
+    pub fn checksum(&self, operations: u64, period: &[u32]) -> u64 {
+        let sum = |keys: &[u32]| {
+            keys.iter()
+                .map(|key| *key as usize)
+                .fold(0_u64, |sum, key| sum.wrapping_add(term(key, self.values[key])))
+        };
+        let (whole, rest) = (operations / period.len() as u64, operations % period.len() as u64);
+        whole
+            .wrapping_mul(sum(period))
+            .wrapping_add(sum(&period[..rest as usize]))
+    }
+}
+
+/// Checks what gets returned over a stream that was fresh.
+///
+/// # Errors
+///
+/// Returns [`Invalid::WrongValue`].
+pub fn gets(ledger: &Ledger, report: &DriveReport, period: &[u32]) -> Result<(), Invalid> {
+    let expected = ledger.checksum(report.operations, period);
+    if report.checksum == expected {
+        Ok(())
+    } else {
+        Err(Invalid::WrongValue {
+            operations: report.operations,
+            expected,
+            found: report.checksum,
+        })
+    }
+}
+
+/// Checks that a snapshot keeps showing a value while another is put, and that the other is read beside it.
+///
+/// # Errors
+///
+/// Returns [`Invalid::WrongSnapshot`], or what the engine refused.
+pub fn snapshot(session: &mut impl Session, key: usize, old: u64) -> Result<(), Invalid> {
+    let new = !old;
+    let (seen, newest) = session.overwrite_under_snapshot(key, old, new)?;
+    if (seen, newest) == (Some(old), Some(new)) {
+        Ok(())
+    } else {
+        Err(Invalid::WrongSnapshot {
+            expected: old,
+            seen,
+            put: new,
+            newest,
+        })
+    }
+}
+
 /// Checks a key that several threads wrote, each over `Stream::constant(key)`.
 ///
 /// # Errors
@@ -177,7 +305,6 @@ pub fn counted(session: &mut impl Session, key: usize, before: u64, increments: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engines::Operation;
 
     fn report(operations: u64) -> DriveReport {
         DriveReport {
@@ -186,6 +313,7 @@ mod tests {
             tag: 100,
             conflicts: 0,
             missing: 0,
+            checksum: 0,
             error: None,
             latency: None,
         }
@@ -205,6 +333,32 @@ mod tests {
                 assert_eq!(derived[key].replace(value), None, "each key once");
             }
             assert_eq!(derived, played, "after {operations} operations");
+        }
+    }
+
+    // Goal: the checksum is that of getting one by one, and no single change escapes it. Method: play a stream over known
+    // contents, then with one value changed, two exchanged, and a constant for all.
+    #[test]
+    fn checksum_is_that_of_the_stream_and_sees_every_change() {
+        let period = [2, 0, 1, 2, 1, 0];
+        let mut ledger = Ledger::loaded(3);
+        ledger.note(&report(4), &period);
+        let contents = [102, 103, 104];
+        let play = |contents: [u64; 3], operations: u64| {
+            (0..operations)
+                .map(|number| period[(number % 6) as usize] as usize)
+                .fold(0_u64, |sum, key| sum.wrapping_add(term(key, contents[key])))
+        };
+        for operations in 0..20 {
+            let mut got = report(operations);
+            got.checksum = play(contents, operations);
+            assert!(gets(&ledger, &got, &period).is_ok(), "after {operations} operations");
+        }
+        for wrong in [[102, 103, 105], [103, 102, 104], [104, 103, 102], [7; 3], [0; 3]] {
+            let mut got = report(12);
+            got.checksum = play(wrong, 12);
+            let found = gets(&ledger, &got, &period);
+            assert!(matches!(found, Err(Invalid::WrongValue { .. })), "{wrong:?}: {found:?}");
         }
     }
 
