@@ -12,8 +12,8 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use rustc_hash::FxHashMap;
 use unlatched::{Key, RunId, Value};
 
@@ -42,8 +42,9 @@ impl Default for ShardedTransactions {
 }
 
 impl ShardedTransactions {
+    /// Takes the one lock. It is handed on fairly now and then; a lock that is not would let one thread starve the other.
     fn lock(&self) -> MutexGuard<'_, ()> {
-        self.commit.lock().unwrap_or_else(PoisonError::into_inner)
+        self.commit.lock()
     }
 }
 

@@ -67,9 +67,10 @@ pub fn control_scaling(context: &mut Context, campaign: &Campaign, most: usize) 
     let threshold = flag.threshold.unwrap_or(f64::NAN) * threads as f64 / FLAG_THREADS as f64;
     let name = format!("{CONTROL_SCALING}, {threads} threads over one");
     let remark = if threads == FLAG_THREADS {
-        "the predecessor stood at 0.20x"
+        "1 k keys per thread; the predecessor stood at 0.20x"
     } else {
-        "the flag's share of linear, for want of four processors; the predecessor stood at 0.20x with four"
+        "1 k keys per thread; the flag's share of linear, for want of four processors; the predecessor stood at 0.20x \
+         with four"
     };
     push(context, &name, flag.direction, threshold, ratio, remark);
 }

@@ -154,8 +154,9 @@ pub struct ThreadOutcome<R> {
     pub warm_up_operations: u64,
     /// The window, by this thread's reading of the clock.
     pub elapsed: Duration,
-    /// Processor time in the window; much less than `elapsed` if others had the processor, or the thread waited.
-    pub processor_time: Duration,
+    /// Time in the window for which the thread could have run and another had its processor. Waiting for a lock is not in
+    /// it, where the system tells the two apart.
+    pub waited: Duration,
     /// The processor that the thread is bound to; `None` if pinning was not asked for or was refused.
     pub pinned_to: Option<usize>,
     /// What the work reported.
@@ -169,10 +170,11 @@ impl<R> ThreadOutcome<R> {
         self.operations as f64 / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
-    /// Returns the share of the window in which the thread had a processor, from 0 to 1.
+    /// Returns the share of the window in which no other thread had this one's processor while it could have run, from 0
+    /// to 1.
     #[must_use]
     pub fn processor_share(&self) -> f64 {
-        (self.processor_time.as_secs_f64() / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)).min(1.0)
+        (1.0 - self.waited.as_secs_f64() / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)).clamp(0.0, 1.0)
     }
 }
 
@@ -333,7 +335,8 @@ fn run_one<W: Work, E>(
 
     let (batch, warm_up_operations) = warm_up(&mut work, start + plan.warm_up, plan.slice);
     work.warmed_up();
-    let (window, processor_start) = (Instant::now(), processor_time());
+    let before = Schedule::now();
+    let window = Instant::now();
     let mut operations = 0;
     match plan.slice {
         Slice::Time(time) => {
@@ -355,13 +358,13 @@ fn run_one<W: Work, E>(
         }
     }
     let elapsed = window.elapsed();
-    let processor_time = processor_time().saturating_sub(processor_start);
+    let waited = before.waited_since(elapsed);
     let report = work.finish();
     Some(Ok(ThreadOutcome {
         operations,
         warm_up_operations,
         elapsed,
-        processor_time,
+        waited,
         pinned_to,
         report,
     }))
@@ -400,9 +403,36 @@ fn keep_busy(processor: usize, keys: usize, seed: u64, gate: &StartGate, stop: &
     }
 }
 
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+/// How much the calling thread has run, and how long it could have and did not.
+#[derive(Clone, Copy)]
+struct Schedule {
+    ran: Duration,
+    /// `None` where the system does not tell.
+    waited: Option<Duration>,
+}
+
+impl Schedule {
+    fn now() -> Self {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        // Nanoseconds on a processor, nanoseconds ready beside one, and time slices.
+        let waited = std::fs::read_to_string("/proc/thread-self/schedstat")
+            .ok()
+            .and_then(|text| text.split_whitespace().nth(1)?.parse().ok());
+        Self {
+            ran: Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32),
+            waited: waited.map(Duration::from_nanos),
+        }
+    }
+
+    /// Returns how long the thread waited for a processor since, in a window of that length; where the system does not
+    /// tell, all the time for which it did not run.
+    fn waited_since(self, elapsed: Duration) -> Duration {
+        let now = Self::now();
+        match (self.waited, now.waited) {
+            (Some(before), Some(after)) => after.saturating_sub(before),
+            _ => elapsed.saturating_sub(now.ran.saturating_sub(self.ran)),
+        }
+    }
 }
 
 /// Holds threads back until all have arrived, or lets none through if one fails before it does.
@@ -589,7 +619,7 @@ mod tests {
             operations,
             warm_up_operations: 0,
             elapsed: Duration::from_secs(1),
-            processor_time: Duration::from_millis(500),
+            waited: Duration::from_millis(500),
             pinned_to: None,
             report: (),
         };
