@@ -334,8 +334,9 @@ fn run_one<W: Work, E>(
     let start = ticket.arrive()?;
 
     let (batch, warm_up_operations) = warm_up(&mut work, start + plan.warm_up, plan.slice);
-    work.warmed_up();
+    // Asked outside of what the work counts, since reading the answer allocates.
     let before = Schedule::now();
+    work.warmed_up();
     let window = Instant::now();
     let mut operations = 0;
     match plan.slice {
@@ -358,8 +359,8 @@ fn run_one<W: Work, E>(
         }
     }
     let elapsed = window.elapsed();
-    let waited = before.waited_since(elapsed);
     let report = work.finish();
+    let waited = before.waited_since(elapsed);
     Some(Ok(ThreadOutcome {
         operations,
         warm_up_operations,
