@@ -59,7 +59,7 @@ pub struct GatesArgs {
     #[arg(long, default_value_t = Options::SEED)]
     pub seed: u64,
 
-    /// Folder for the result [default: experiments/results/<date>-<cpu>-<cores>]
+    /// Folder for the result [default: experiments/results/DATE-CPU-CORES]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }

@@ -6,7 +6,7 @@
 //!
 //! The operation is chosen once per batch; the loop below it is compiled for that operation alone. A value is the
 //! drive's tag plus the number of the operation, so that all values of all threads and rounds differ and the last
-//! value of every key follows from the count ([`verify`](super::verify)). What gets return is added up, weighted by key:
+//! value of every key follows from the count ([`super::verify`]). What gets return is added up, weighted by key:
 //! a multiplication and an addition in the loop, and afterwards no get can have returned anything but what was stored.
 #![forbid(unsafe_code)]
 
