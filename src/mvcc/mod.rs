@@ -360,9 +360,8 @@ where
         result
     }
 
-    /// Resolves and prunes below a committed transaction's versions. Those that helpers linked after it was prepared
-    /// without its owner's looking are searched for, so that the descriptor does not live as long as its coldest
-    /// version.
+    /// Prunes below a committed transaction's versions. Those that helpers linked and the owner never saw are searched for,
+    /// and reading them copies the decision into them: else they would keep the descriptor.
     fn after_commit<'g>(
         &'g self,
         transaction: descriptor::DescriptorRef<'g>,
