@@ -12,7 +12,7 @@ use std::ops::{Bound, RangeBounds};
 
 use crate::commit::{Engine, check_key};
 use crate::error::Result;
-use crate::mvcc::{Direction, KeyBounds, OpenSnapshot, Record};
+use crate::mvcc::{Direction, KeyBounds, OpenSnapshot, Scanned};
 use crate::types::{Key, RunId, Timestamp, TypeTag};
 
 /// Records that a scan fetches while pinned once.
@@ -182,9 +182,9 @@ pub struct Scan<'s> {
     /// What is not fetched yet.
     bounds: KeyBounds,
     /// Fetched from the front, ascending.
-    front: VecDeque<Record>,
+    front: VecDeque<Scanned>,
     /// Fetched from the back, descending.
-    back: VecDeque<Record>,
+    back: VecDeque<Scanned>,
     /// Nothing is left to fetch.
     exhausted: bool,
 }
@@ -228,16 +228,16 @@ impl<'s> Scan<'s> {
 }
 
 impl Iterator for Scan<'_> {
-    type Item = Record;
+    type Item = Scanned;
 
-    fn next(&mut self) -> Option<Record> {
+    fn next(&mut self) -> Option<Scanned> {
         self.fetch(Direction::Ascending);
         self.front.pop_front().or_else(|| self.back.pop_back())
     }
 }
 
 impl DoubleEndedIterator for Scan<'_> {
-    fn next_back(&mut self) -> Option<Record> {
+    fn next_back(&mut self) -> Option<Scanned> {
         self.fetch(Direction::Descending);
         self.back.pop_front().or_else(|| self.front.pop_back())
     }

@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use crossbeam_utils::CachePadded;
-
-use crate::sync::{Counter, PerThread};
+use crate::sync::Counter;
 
 /// What a database has done so far and what it holds now.
 ///
@@ -36,12 +34,7 @@ pub struct Stats {
     pub oldest_snapshot_age: Option<Duration>,
 }
 
-/// The counters of one store.
-pub(crate) struct Counters {
-    threads: PerThread<CachePadded<ThreadCounters>>,
-}
-
-/// The counters of one thread, on a cache line of their own.
+/// The counters of one thread.
 #[derive(Default)]
 pub(crate) struct ThreadCounters {
     pub(crate) commits: Counter,
@@ -49,26 +42,4 @@ pub(crate) struct ThreadCounters {
     pub(crate) helped: Counter,
     pub(crate) linked: Counter,
     pub(crate) unlinked: Counter,
-}
-
-impl Counters {
-    pub(crate) fn new() -> Self {
-        Self {
-            threads: PerThread::new(),
-        }
-    }
-
-    /// Returns this thread's counters.
-    #[inline]
-    pub(crate) fn mine(&self) -> &ThreadCounters {
-        self.threads.get_or(CachePadded::default)
-    }
-
-    /// Sums one counter over all threads.
-    pub(crate) fn sum(&self, pick: impl Fn(&ThreadCounters) -> &Counter) -> u64 {
-        self.threads
-            .iter()
-            .map(|thread| pick(thread).get())
-            .fold(0, u64::wrapping_add)
-    }
 }

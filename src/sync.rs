@@ -22,7 +22,9 @@
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
 
 #[cfg(loom)]
-pub(crate) use self::model::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
+pub use self::model::Leave;
+#[cfg(loom)]
+pub(crate) use self::model::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Record, Threads};
 
 #[cfg(not(loom))]
 pub(crate) use self::std_impl::{PerThread, fence_after_draw, store_load_fence};
@@ -256,6 +258,11 @@ orderings! {
     SPARE_SLOT = AcqRel, weaker Relaxed;
     /// Claims a slot never used before, before its bound is published (F2).
     CLAIM_SLOT = SeqCst, weaker Relaxed;
+    // ---- garbage that changes hands (reclaim/stack.rs) ----
+    /// Pushes to a stack of orphans; publishes the item. Pairs with [`TAKE_ORPHANS`].
+    PUSH_ORPHAN = Release, weaker Relaxed;
+    /// Takes a whole stack of orphans. Pairs with [`PUSH_ORPHAN`].
+    TAKE_ORPHANS = Acquire, weaker Relaxed;
     // ---- the store-load points, as fences under loom ----
     /// F1, writing side: version linked or transaction prepared, then the clock read.
     F1_WRITER = SeqCst, weaker Relaxed;
@@ -311,6 +318,12 @@ mod std_impl {
             T: Sync,
         {
             self.0.iter()
+        }
+    }
+
+    impl<T: Send> Default for PerThread<T> {
+        fn default() -> Self {
+            Self::new()
         }
     }
 }
@@ -518,14 +531,45 @@ mod model {
             cells.values[index].get_or_init(create)
         }
 
-        pub(crate) fn iter(&self) -> impl Iterator<Item = &T>
-        where
-            T: Sync,
-        {
+        pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
             self.0
                 .get()
                 .into_iter()
                 .flat_map(|cells| cells.values.iter().filter_map(OnceCell::get))
+        }
+    }
+
+    impl<T: Send> Default for PerThread<T> {
+        fn default() -> Self {
+            Self::new()
+        }
+    }
+
+    /// As `reclaim::Leave`; a model calls it where a thread is to leave.
+    pub trait Leave {
+        fn leave(&self);
+    }
+
+    /// As `reclaim::Record`.
+    pub(crate) struct Record<S, L> {
+        pub(crate) shared: S,
+        pub(crate) local: L,
+    }
+
+    /// As `reclaim::Threads`: one record for each loom thread.
+    pub(crate) struct Threads<S: Send, L: Send>(PerThread<Record<S, L>>);
+
+    impl<S: Send, L: Send> Threads<S, L> {
+        pub(crate) fn new() -> Self {
+            Self(PerThread::new())
+        }
+
+        pub(crate) fn mine(&self, create: impl FnOnce() -> Record<S, L>) -> &Record<S, L> {
+            self.0.get_or(create)
+        }
+
+        pub(crate) fn iter(&self) -> impl Iterator<Item = &S> {
+            self.0.iter().map(|record| &record.shared)
         }
     }
 }

@@ -131,8 +131,9 @@ mod tests {
     #[test]
     fn a_removed_key_comes_back_as_another_node() {
         let reclaim = EpochReclaim::new();
+        let local = reclaim.register();
         let index = <CrossbeamIndex<u64> as Index<u64, EpochReclaim>>::new(&reclaim);
-        let guard = reclaim.pin();
+        let guard = reclaim.pin(&local);
         let find = |name| Index::<u64, EpochReclaim>::find(&index, &key(name), &guard);
         assert!(find("a").is_none());
         let first = Index::<u64, EpochReclaim>::find_or_insert(&index, &key("a"), &guard);
@@ -150,8 +151,9 @@ mod tests {
     #[test]
     fn a_walk_goes_both_ways_within_its_bounds() {
         let reclaim = EpochReclaim::new();
+        let local = reclaim.register();
         let index = <CrossbeamIndex<u64> as Index<u64, EpochReclaim>>::new(&reclaim);
-        let guard = reclaim.pin();
+        let guard = reclaim.pin(&local);
         for name in ["c", "a", "d", "b"] {
             Index::<u64, EpochReclaim>::find_or_insert(&index, &key(name), &guard);
         }

@@ -8,7 +8,7 @@
 use std::ops::{Bound, ControlFlow};
 
 use super::{Direction, Index, Node};
-use crate::reclaim::{Guard, ModelReclaim, Retired, Tracked};
+use crate::reclaim::{Guard, Memory, ModelReclaim, Retired, Tracked};
 use crate::sync::{AtomicPtr, order};
 use crate::types::Key;
 
@@ -28,7 +28,7 @@ struct ModelNode<V> {
 
 // SAFETY: frees the box that `find_or_insert` leaked.
 unsafe impl<V: Send> Retired for ModelNode<V> {
-    unsafe fn reclaim(ptr: *mut Self) {
+    unsafe fn reclaim<M: Memory>(ptr: *mut Self, _memory: &M) {
         // SAFETY: came from `Box::into_raw`; the only call, by contract.
         drop(unsafe { Box::from_raw(ptr) });
     }

@@ -51,12 +51,12 @@
 //!
 //! Lock-free; loops end unless another thread's exchange succeeded.
 
-use std::alloc::{self, Layout};
+use std::alloc::Layout;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
-use crate::reclaim::{Guard, Retired, Tracked};
+use crate::reclaim::{Guard, Heap, Memory, Retired, Tracked};
 use crate::sync::pause::{self, Step};
 use crate::sync::{AtomicPtr, order};
 use crate::types::Timestamp;
@@ -105,15 +105,19 @@ fn layout_of(length: u32) -> Layout {
 
 // SAFETY: gives back the allocation that `OwnedVersion::new` made, and runs no user code.
 unsafe impl Retired for Version {
-    unsafe fn reclaim(ptr: *mut Self) {
+    #[inline]
+    unsafe fn reclaim<M: Memory>(ptr: *mut Self, memory: &M) {
         // SAFETY: still allocated, by contract.
         let layout = layout_of(unsafe { (*ptr).length });
         // SAFETY: as above; the fields need dropping in loom builds, where atomics are registered objects.
         unsafe { ptr::drop_in_place(ptr) };
+        // SAFETY: a version is not at address zero.
+        let block = unsafe { NonNull::new_unchecked(ptr.cast::<u8>()) };
         // SAFETY: allocated with this layout, and the only call, by contract.
-        unsafe { alloc::dealloc(ptr.cast(), layout) };
+        unsafe { memory.free(block, layout) };
     }
 
+    #[inline]
     fn bytes(&self) -> usize {
         layout_of(self.length).size()
     }
@@ -132,40 +136,44 @@ pub(crate) enum Word<'g> {
     Owner(DescriptorRef<'g>),
 }
 
-/// A version that no other thread can reach yet.
-pub(crate) struct OwnedVersion {
+/// A version that no other thread can reach yet. Its memory is that of the thread that made it.
+pub(crate) struct OwnedVersion<'g, M: Memory> {
     ptr: NonNull<Version>,
+    memory: &'g M,
 }
 
-impl OwnedVersion {
+impl<'g, M: Memory> OwnedVersion<'g, M> {
     /// Returns a put's version, PREPARED, of `length` bytes that `fill` writes (they are zero before).
     #[inline]
-    pub(crate) fn put(length: usize, fill: impl FnOnce(&mut [u8])) -> Self {
-        let version = Self::new(Self::prepared(), Self::checked(length), alloc::alloc_zeroed);
-        // SAFETY: the version is this thread's alone, and allocated, zeroed, for that many bytes after the header.
-        let bytes = unsafe { version.raw().bytes_ptr().as_mut() };
-        fill(bytes);
+    pub(crate) fn put(length: usize, fill: impl FnOnce(&mut [u8]), memory: &'g M) -> Self {
+        let version = Self::new(Self::prepared(), Self::checked(length), memory);
+        let bytes = version.raw().bytes_ptr();
+        // SAFETY: allocated for that many bytes after the header, and this thread's alone.
+        unsafe { bytes.cast::<u8>().write_bytes(0, length) };
+        // SAFETY: as above, and initialised just now.
+        fill(unsafe { &mut *bytes.as_ptr() });
         version
     }
 
     /// Returns a put's version, PREPARED, with a copy of `value`.
     #[inline]
-    pub(crate) fn copy(value: &[u8]) -> Self {
-        Self::with_copy(Self::prepared(), value)
+    pub(crate) fn copy(value: &[u8], memory: &'g M) -> Self {
+        Self::with_copy(Self::prepared(), value, memory)
     }
 
     /// Returns a delete's version, PREPARED.
-    pub(crate) fn tombstone() -> Self {
-        Self::new(Self::prepared(), TOMBSTONE, alloc::alloc)
+    pub(crate) fn tombstone(memory: &'g M) -> Self {
+        Self::new(Self::prepared(), TOMBSTONE, memory)
     }
 
     /// Returns a version of `owner`, with a copy of `value` or as a tombstone. It counts as a reference only from
     /// the moment the linker takes one.
-    pub(crate) fn owned_by(owner: DescriptorRef<'_>, value: Option<&[u8]>) -> Self {
+    #[inline]
+    pub(crate) fn owned_by(owner: DescriptorRef<'_>, value: Option<&[u8]>, memory: &'g M) -> Self {
         let word = owner.as_ptr().map_addr(|address| address | OWNER as usize);
         match value {
-            Some(value) => Self::with_copy(word, value),
-            None => Self::new(word, TOMBSTONE, alloc::alloc),
+            Some(value) => Self::with_copy(word, value, memory),
+            None => Self::new(word, TOMBSTONE, memory),
         }
     }
 
@@ -180,8 +188,8 @@ impl OwnedVersion {
     }
 
     #[inline]
-    fn with_copy(word: *mut Descriptor, value: &[u8]) -> Self {
-        let version = Self::new(word, Self::checked(value.len()), alloc::alloc);
+    fn with_copy(word: *mut Descriptor, value: &[u8], memory: &'g M) -> Self {
+        let version = Self::new(word, Self::checked(value.len()), memory);
         let bytes = version.raw().bytes_ptr().cast::<u8>();
         // SAFETY: allocated for that many bytes after the header, and apart from `value`, being new.
         unsafe { ptr::copy_nonoverlapping(value.as_ptr(), bytes.as_ptr(), value.len()) };
@@ -189,13 +197,8 @@ impl OwnedVersion {
     }
 
     #[inline]
-    fn new(word: *mut Descriptor, length: u32, allocate: unsafe fn(Layout) -> *mut u8) -> Self {
-        let layout = layout_of(length);
-        // SAFETY: the layout covers the header, so its size is not zero.
-        let raw = unsafe { allocate(layout) }.cast::<Version>();
-        let Some(ptr) = NonNull::new(raw) else {
-            alloc::handle_alloc_error(layout)
-        };
+    fn new(word: *mut Descriptor, length: u32, memory: &'g M) -> Self {
+        let ptr = memory.allocate(layout_of(length)).cast::<Version>();
         let header = Version {
             next: AtomicPtr::new(ptr::null_mut()),
             word: AtomicPtr::new(word),
@@ -205,7 +208,7 @@ impl OwnedVersion {
         };
         // SAFETY: freshly allocated for this type.
         unsafe { ptr.write(header) };
-        Self { ptr }
+        Self { ptr, memory }
     }
 
     #[inline]
@@ -225,7 +228,7 @@ impl OwnedVersion {
     }
 }
 
-impl Drop for OwnedVersion {
+impl<M: Memory> Drop for OwnedVersion<'_, M> {
     fn drop(&mut self) {
         // A failed model unwinds outside of loom, which has no account of the allocation any more.
         #[cfg(loom)]
@@ -233,7 +236,7 @@ impl Drop for OwnedVersion {
             return;
         }
         // SAFETY: never published, so this thread alone has it.
-        unsafe { Version::reclaim(self.ptr.as_ptr()) };
+        unsafe { Version::reclaim(self.ptr.as_ptr(), self.memory) };
     }
 }
 
@@ -495,9 +498,9 @@ impl Chain {
         &self,
         expected: Head<'g>,
         bypassed: bool,
-        version: OwnedVersion,
+        version: OwnedVersion<'g, G::Memory>,
         guard: &'g G,
-    ) -> Result<VersionRef<'g>, OwnedVersion> {
+    ) -> Result<VersionRef<'g>, OwnedVersion<'g, G::Memory>> {
         debug_assert!(!matches!(expected, Head::Sealed));
         if let Head::Version(head) = expected {
             head.tracked.check();
@@ -587,7 +590,7 @@ impl Drop for Chain {
                 unsafe { owner.release_exclusive() };
             }
             // SAFETY: exclusive access; each linked version has one link, so it is met once.
-            unsafe { Version::reclaim(version.ptr.as_ptr()) };
+            unsafe { Version::reclaim(version.ptr.as_ptr(), &Heap) };
         }
     }
 }

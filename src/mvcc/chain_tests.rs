@@ -17,7 +17,7 @@ fn commit<G: Guard>(chain: &Chain, number: u64, guard: &G) -> bool {
         Head::Empty { .. } => None,
         Head::Version(version) => Some(version),
     };
-    let version = OwnedVersion::put(8, |bytes| bytes.copy_from_slice(&number.to_le_bytes()));
+    let version = OwnedVersion::put(8, |bytes| bytes.copy_from_slice(&number.to_le_bytes()), guard.memory());
     version.set_next(below);
     match chain.link(head, false, version, guard) {
         Ok(linked) => linked.decide_put(ts(number)),
@@ -57,8 +57,9 @@ fn nth<'g, G: Guard>(chain: &Chain, number: usize, guard: &'g G) -> VersionRef<'
 /// Links, prunes, cuts and seals one chain, and counts what each collector was given.
 fn life_of_a_chain<R: Reclaim>() {
     let reclaim = R::new();
+    let local = reclaim.register();
     let chain = Chain::default();
-    let guard = reclaim.pin();
+    let guard = reclaim.pin(&local);
     assert!((1..=6).all(|number| commit(&chain, number, &guard)));
     assert_eq!(timestamps(&chain, &guard), [6, 5, 4, 3, 2, 1]);
     assert!(nth(&chain, 1, &guard).unlink_next(nth(&chain, 2, &guard), &guard));
@@ -89,8 +90,9 @@ fn a_chain_lives_and_dies_under_hyaline() {
 #[test]
 fn a_frozen_version_can_neither_be_cut_nor_lose_its_neighbour() {
     let reclaim = EpochReclaim::new();
+    let local = reclaim.register();
     let chain = Chain::default();
-    let guard = reclaim.pin();
+    let guard = reclaim.pin(&local);
     assert!((1..=4).all(|number| commit(&chain, number, &guard)));
     let (newest, middle, older) = (nth(&chain, 0, &guard), nth(&chain, 1, &guard), nth(&chain, 2, &guard));
     assert!(newest.unlink_next(middle, &guard));
@@ -111,17 +113,19 @@ fn writers_pruners_and_readers_share_a_chain() {
         let done = AtomicBool::new(false);
         let pruned = std::thread::scope(|scope| {
             scope.spawn(|| {
+                let local = reclaim.register();
                 for number in 1..=WRITES {
-                    assert!(commit(&chain, number, &reclaim.pin()), "there is one writer");
+                    assert!(commit(&chain, number, &reclaim.pin(&local)), "there is one writer");
                 }
                 done.store(true, order::CLOSE_SLOT);
             });
             let pruners: Vec<_> = (0..2)
                 .map(|_| {
                     scope.spawn(|| {
+                        let local = reclaim.register();
                         let mut pruned = 0;
                         while !done.load(order::READ_SLOT) {
-                            let guard = reclaim.pin();
+                            let guard = reclaim.pin(&local);
                             let Head::Version(head) = chain.head(&guard) else {
                                 continue;
                             };
@@ -136,8 +140,9 @@ fn writers_pruners_and_readers_share_a_chain() {
                 })
                 .collect();
             scope.spawn(|| {
+                let local = reclaim.register();
                 while !done.load(order::READ_SLOT) {
-                    let guard = reclaim.pin();
+                    let guard = reclaim.pin(&local);
                     let Head::Version(mut version) = chain.head(&guard) else {
                         continue;
                     };
@@ -159,7 +164,8 @@ fn writers_pruners_and_readers_share_a_chain() {
                 .map(|pruner| pruner.join().expect("no pruner panics"))
                 .sum::<u64>()
         });
-        let left = timestamps(&chain, &reclaim.pin()).len() as u64;
+        let local = reclaim.register();
+        let left = timestamps(&chain, &reclaim.pin(&local)).len() as u64;
         assert_eq!(pruned + left, WRITES);
         assert_eq!(reclaim.totals().retired, pruned);
     }

@@ -26,7 +26,7 @@
 use std::marker::PhantomData;
 use std::ops::Deref;
 
-use crate::reclaim::{Guard, Retired, Tracked};
+use crate::reclaim::{Guard, Heap, Memory, Retired, Tracked};
 use crate::sync::{AtomicU64, AtomicUsize, order};
 use crate::types::{Key, Timestamp};
 
@@ -52,7 +52,7 @@ pub(crate) struct Descriptor {
 
 // SAFETY: frees the box that `OwnedDescriptor::new` leaked; dropping it runs no user code.
 unsafe impl Retired for Descriptor {
-    unsafe fn reclaim(ptr: *mut Self) {
+    unsafe fn reclaim<M: Memory>(ptr: *mut Self, _memory: &M) {
         // SAFETY: from `Box::into_raw`, and the only call, by contract.
         drop(unsafe { Box::from_raw(ptr) });
     }
@@ -208,7 +208,7 @@ impl<'g> DescriptorRef<'g> {
         // ORDERING: as `release`.
         if self.references.fetch_sub(1, order::DROP_OWNER) == 1 {
             // SAFETY: the last reference, and nobody is pinned: the caller is alone.
-            unsafe { Descriptor::reclaim(self.ptr) };
+            unsafe { Descriptor::reclaim(self.ptr, &Heap) };
         }
     }
 }

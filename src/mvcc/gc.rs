@@ -48,12 +48,12 @@ use crate::reclaim::{Guard, Reclaim, Retired};
 use crate::trace::Layer;
 use crate::types::{Key, Timestamp};
 
-use super::VersionedStore;
 use super::chain::{Chain, Head, VersionRef, Word};
 use super::clock::Clock;
 use super::descriptor::Write;
 use super::snapshots::{KeptSlots, View};
 use super::status::Status;
+use super::{Pin, VersionedStore};
 
 /// Operations that could not prune before a thread renews its view and sweeps a little. Renewing costs a look at each
 /// open snapshot, which this spreads thin; garbage of that many operations per thread may wait.
@@ -71,7 +71,7 @@ const REMEMBERED_KEYS: usize = 64;
 const BYTES_PER_OPERATION: usize = 4 << 10;
 
 /// Pins after a sweep that let a collector free what it was given, if nobody else is pinned.
-const FREEING_PINS: usize = 4;
+const FREEING_PINS: usize = 8;
 
 /// What a thread keeps between its operations.
 pub(super) struct Local {
@@ -134,6 +134,16 @@ pub(super) struct Tidied {
     wants_tick: bool,
 }
 
+impl<R: Reclaim> Pin<'_, R> {
+    /// Counts versions that this thread took out of chains.
+    #[inline]
+    pub(super) fn count_unlinked(&self, versions: u64) {
+        if versions != 0 {
+            self.counters().unlinked.add(versions);
+        }
+    }
+}
+
 impl<I, R, C> VersionedStore<I, R, C>
 where
     I: Index<Chain, R>,
@@ -155,10 +165,10 @@ where
         version: VersionRef<'g>,
         timestamp: Timestamp,
         key: &Key,
-        guard: &'g R::Guard<'_>,
+        guard: &'g Pin<'_, R>,
     ) {
         let span = self.trace.span(Layer::Truncate);
-        let mut local = self.local().borrow_mut();
+        let mut local = guard.gc();
         let tidied = self.prune_neighbours(version, timestamp, &local.view, guard);
         if version.value().is_none() {
             local.remember(key);
@@ -174,19 +184,19 @@ where
                 self.collect_some(&mut local, guard);
             }
         }
-        self.count_unlinked(tidied.retired);
+        guard.count_unlinked(tidied.retired);
         span.end();
     }
 
     /// Tidies what an aborted transaction has left: versions at heads, and chains that it inserted. O(keys written).
-    pub(super) fn tidy_after_abort(&self, writes: &[Write], guard: &R::Guard<'_>) {
-        let mut local = self.local().borrow_mut();
+    pub(super) fn tidy_after_abort(&self, writes: &[Write], guard: &Pin<'_, R>) {
+        let mut local = guard.gc();
         for write in writes {
             let Some(node) = self.index.find(&write.key, guard) else {
                 continue;
             };
             let tidied = self.tidy(node, &local.view, guard);
-            self.count_unlinked(tidied.retired);
+            guard.count_unlinked(tidied.retired);
             if tidied.left_behind {
                 local.remember(&write.key);
                 local.owed += 1;
@@ -207,7 +217,7 @@ where
             let mut cursor = None;
             loop {
                 // Pinned anew for each piece, so that a long sweep holds no memory back.
-                let guard = self.reclaim.pin();
+                let guard = self.pin();
                 let tidied = self.sweep_piece(&view, &mut cursor, RENEW_AFTER as usize, &guard);
                 retired += tidied.retired;
                 if cursor.is_none() {
@@ -217,14 +227,14 @@ where
         }
         // What was just retired is freed once the collector has moved on twice, which pins bring about.
         for _ in 0..FREEING_PINS {
-            self.reclaim.pin().flush();
+            self.pin().flush();
         }
         retired
     }
 
     /// Renews the view and does a piece of the sweep.
     #[cold]
-    fn collect_some(&self, local: &mut Local, guard: &R::Guard<'_>) {
+    fn collect_some(&self, local: &mut Local, guard: &Pin<'_, R>) {
         local.owed = 0;
         if std::mem::take(&mut local.wants_tick) {
             self.clock.pass();
@@ -234,7 +244,7 @@ where
             let Some(key) = local.doubtful.pop_front() else { break };
             if let Some(node) = self.index.find(&key, guard) {
                 let tidied = self.tidy(node, &local.view, guard);
-                self.count_unlinked(tidied.retired);
+                guard.count_unlinked(tidied.retired);
                 local.left_behind |= tidied.left_behind;
                 if tidied.wants_tick {
                     local.wants_tick = true;
@@ -253,7 +263,7 @@ where
     }
 
     /// Tidies up to `chains` chains from `cursor` on, and moves it; `None` when the end was reached.
-    fn sweep_piece(&self, view: &View, cursor: &mut Option<Key>, chains: usize, guard: &R::Guard<'_>) -> Tidied {
+    fn sweep_piece(&self, view: &View, cursor: &mut Option<Key>, chains: usize, guard: &Pin<'_, R>) -> Tidied {
         let mut sum = Tidied::default();
         let mut visited = 0;
         let mut last = None;
@@ -273,14 +283,8 @@ where
                 ControlFlow::Break(())
             });
         *cursor = last;
-        self.count_unlinked(sum.retired);
+        guard.count_unlinked(sum.retired);
         sum
-    }
-
-    pub(super) fn count_unlinked(&self, versions: u64) {
-        if versions != 0 {
-            self.counters.mine().unlinked.add(versions);
-        }
     }
 
     /// Prunes below `version`, or if that is younger than the view, below the one under it.
@@ -290,13 +294,13 @@ where
         version: VersionRef<'g>,
         timestamp: Timestamp,
         view: &View,
-        guard: &'g R::Guard<'_>,
+        guard: &'g Pin<'_, R>,
     ) -> Tidied {
-        let Some(older) = version.next(guard) else {
+        let Some(older) = version.next(guard.raw()) else {
             return Tidied::default();
         };
         if timestamp <= view.watermark() {
-            return match version.cut(guard) {
+            return match version.cut(guard.raw()) {
                 Some(retired) => Tidied {
                     retired,
                     ..Tidied::default()
@@ -313,21 +317,21 @@ where
         };
         let older_timestamp = self.committed(older, guard);
         if view.hides(older_timestamp, timestamp) {
-            tidied.retired = u64::from(version.unlink_next(older, guard));
+            tidied.retired = u64::from(version.unlink_next(older, guard.raw()));
         } else if older_timestamp <= view.watermark() {
-            tidied.retired = older.cut(guard).unwrap_or(0);
-        } else if let Some(oldest) = older.next(guard)
+            tidied.retired = older.cut(guard.raw()).unwrap_or(0);
+        } else if let Some(oldest) = older.next(guard.raw())
             && view.hides(self.committed(oldest, guard), older_timestamp)
         {
-            tidied.retired = u64::from(older.unlink_next(oldest, guard));
+            tidied.retired = u64::from(older.unlink_next(oldest, guard.raw()));
         }
         tidied
     }
 
     /// Prunes one chain, and removes it if it is dead.
-    pub(super) fn tidy<'g>(&'g self, node: I::Node<'g>, view: &View, guard: &'g R::Guard<'_>) -> Tidied {
+    pub(super) fn tidy<'g>(&'g self, node: I::Node<'g>, view: &View, guard: &'g Pin<'_, R>) -> Tidied {
         let chain = node.value();
-        let head = chain.head(guard);
+        let head = chain.head(guard.raw());
         match head {
             Head::Sealed => {
                 self.index.remove(node, guard);
@@ -350,9 +354,9 @@ where
         node: I::Node<'g>,
         head: VersionRef<'g>,
         view: &View,
-        guard: &'g R::Guard<'_>,
+        guard: &'g Pin<'_, R>,
     ) -> Tidied {
-        let below = head.next(guard);
+        let below = head.next(guard.raw());
         let (newest, undecided) = match self.decision(head, guard) {
             Status::Committed(timestamp) => (Some((head, timestamp)), false),
             Status::Aborted(_) => (below.map(|version| (version, self.committed(version, guard))), false),
@@ -367,8 +371,10 @@ where
             };
         };
         let mut tidied = self.prune_chain(newest, timestamp, view, guard);
-        let is_dead =
-            !undecided && newest.value().is_none() && timestamp <= view.watermark() && newest.next(guard).is_none();
+        let is_dead = !undecided
+            && newest.value().is_none()
+            && timestamp <= view.watermark()
+            && newest.next(guard.raw()).is_none();
         if is_dead {
             if timestamp < self.clock.now() {
                 let sealed = self.seal(node, Head::Version(head), guard);
@@ -390,13 +396,13 @@ where
         newest: VersionRef<'g>,
         timestamp: Timestamp,
         view: &View,
-        guard: &'g R::Guard<'_>,
+        guard: &'g Pin<'_, R>,
     ) -> Tidied {
         let mut tidied = Tidied::default();
         let (mut newer, mut newer_timestamp) = (newest, timestamp);
-        while let Some(older) = newer.next(guard) {
+        while let Some(older) = newer.next(guard.raw()) {
             if newer_timestamp <= view.watermark() {
-                match newer.cut(guard) {
+                match newer.cut(guard.raw()) {
                     Some(cut) => tidied.retired += cut,
                     None => tidied.left_behind = true,
                 }
@@ -409,7 +415,7 @@ where
                 break;
             }
             if view.hides(older_timestamp, newer_timestamp) {
-                if !newer.unlink_next(older, guard) {
+                if !newer.unlink_next(older, guard.raw()) {
                     tidied.left_behind = true;
                     break;
                 }
@@ -423,8 +429,8 @@ where
     }
 
     /// Seals a chain judged dead and removes its node.
-    fn seal<'g>(&'g self, node: I::Node<'g>, head: Head<'g>, guard: &'g R::Guard<'_>) -> Tidied {
-        match node.value().seal(head, guard) {
+    fn seal<'g>(&'g self, node: I::Node<'g>, head: Head<'g>, guard: &'g Pin<'_, R>) -> Tidied {
+        match node.value().seal(head, guard.raw()) {
             Some(retired) => {
                 self.index.remove(node, guard);
                 Tidied {
@@ -440,14 +446,14 @@ where
     }
 
     /// Returns where a version stands, without helping it.
-    fn decision<'g>(&self, version: VersionRef<'g>, guard: &'g R::Guard<'_>) -> Status {
-        match version.word(guard) {
+    fn decision<'g>(&self, version: VersionRef<'g>, guard: &'g Pin<'_, R>) -> Status {
+        match version.word(guard.raw()) {
             Word::Own(status) => status,
             Word::Owner(owner) => {
                 let status = owner.status();
                 // A decided transaction's descriptor should not live as long as a version that nobody reads.
                 if matches!(status, Status::Committed(_) | Status::Aborted(_)) {
-                    version.resolve_owner(owner, status, guard);
+                    version.resolve_owner(owner, status, guard.raw());
                 }
                 status
             }

@@ -37,10 +37,8 @@ mod settle;
 mod snapshots;
 mod status;
 
-use std::cell::RefCell;
-use std::ops::{Bound, ControlFlow};
-
-use crossbeam_utils::CachePadded;
+use std::cell::{RefCell, RefMut};
+use std::ops::{Bound, ControlFlow, Deref};
 
 pub use self::chain::Chain;
 pub use self::clock::{Clock, ReaderDriven, TICK, WriterDriven};
@@ -50,15 +48,14 @@ pub use self::model::ModelView;
 pub use self::snapshots::OpenSnapshot;
 pub(crate) use crate::index::Direction;
 use crate::index::{CrossbeamIndex, Index, Node};
-use crate::reclaim::{EpochReclaim, Reclaim};
-use crate::stats::{Counters, Stats};
+use crate::reclaim::{EpochReclaim, Guard, Leave, Reclaim, Record, Threads};
+use crate::stats::{Stats, ThreadCounters};
 use crate::sync::pause::{self, Step};
-use crate::sync::{PerThread, order, store_load_fence};
+use crate::sync::{Counter, order, store_load_fence};
 use crate::trace::{Layer, Trace};
 use crate::types::{Key, Timestamp};
 
 use self::chain::{Head, OwnedVersion, VersionRef};
-use self::gc::Local;
 use self::settle::{For, Linked, Newest, Settled};
 use self::snapshots::Snapshots;
 use self::status::Status;
@@ -73,17 +70,73 @@ pub struct VersionedStore<I, R: Reclaim, C> {
     index: I,
     clock: C,
     snapshots: Snapshots,
-    counters: Counters,
-    locals: PerThread<CachePadded<RefCell<Local>>>,
     trace: Trace,
     reclaim: R,
+    // The last: what threads have registered with the collector may run the garbage that is left.
+    threads: Threads<ThreadCounters, Local<R>>,
+}
+
+/// What one thread has in one store.
+type Here<R> = Record<ThreadCounters, Local<R>>;
+
+/// The part of it that this thread alone touches.
+struct Local<R: Reclaim> {
+    gc: RefCell<gc::Local>,
+    reclaim: R::Local,
+}
+
+impl<R: Reclaim> Leave for Local<R> {
+    fn leave(&self) {
+        self.reclaim.leave();
+    }
+}
+
+/// A pinned thread, and what it has in the store: found once for an operation.
+struct Pin<'s, R: Reclaim> {
+    guard: R::Guard<'s>,
+    here: &'s Here<R>,
+}
+
+impl<'s, R: Reclaim> Pin<'s, R> {
+    /// Returns the collector's guard.
+    #[inline]
+    fn raw(&self) -> &R::Guard<'s> {
+        &self.guard
+    }
+
+    /// Returns where this thread's memory comes from.
+    #[inline]
+    fn memory(&self) -> &R::Memory {
+        self.guard.memory()
+    }
+
+    /// Returns this thread's counters.
+    #[inline]
+    fn counters(&self) -> &ThreadCounters {
+        &self.here.shared
+    }
+
+    /// Returns what this thread keeps for pruning. Not borrowed while a caller's closure runs.
+    #[inline]
+    fn gc(&self) -> RefMut<'_, gc::Local> {
+        self.here.local.gc.borrow_mut()
+    }
+}
+
+impl<'s, R: Reclaim> Deref for Pin<'s, R> {
+    type Target = R::Guard<'s>;
+
+    #[inline]
+    fn deref(&self) -> &R::Guard<'s> {
+        &self.guard
+    }
 }
 
 /// Encoded keys between which a scan runs.
 pub(crate) type KeyBounds = (Bound<Key>, Bound<Key>);
 
 /// What a scan hands out: the user's key and the value.
-pub(crate) type Record = (Vec<u8>, Vec<u8>);
+pub(crate) type Scanned = (Vec<u8>, Vec<u8>);
 
 impl<I, R, C> VersionedStore<I, R, C>
 where
@@ -99,10 +152,9 @@ where
             index: I::new(&reclaim),
             clock: C::new(),
             snapshots: Snapshots::new(),
-            counters: Counters::new(),
-            locals: PerThread::new(),
             trace: Trace::new(),
             reclaim,
+            threads: Threads::new(),
         }
     }
 
@@ -122,7 +174,7 @@ where
     /// Reads a key's value as of a timestamp, which an open snapshot holds unless it is the latest. O(log n).
     #[inline]
     pub fn get_at<T>(&self, key: &Key, at: Timestamp, read: impl FnOnce(&[u8], Timestamp) -> T) -> Option<T> {
-        let guard = self.reclaim.pin();
+        let guard = self.pin();
         store_load_fence(order::F4_READER);
         let search = self.trace.span(Layer::IndexSearch);
         let node = self.index.find(key, &guard);
@@ -132,15 +184,15 @@ where
     }
 
     /// Returns the newest version of a key with a timestamp of at most `at`.
-    fn read_at<'g>(&'g self, key: &Key, at: Timestamp, guard: &'g R::Guard<'_>) -> Option<Newest<'g>> {
+    fn read_at<'g>(&'g self, key: &Key, at: Timestamp, guard: &'g Pin<'_, R>) -> Option<Newest<'g>> {
         self.read_node(self.index.find(key, guard)?, at, guard)
     }
 
     /// The same, from the key's node.
     #[inline]
-    fn read_node<'g>(&'g self, mut node: I::Node<'g>, at: Timestamp, guard: &'g R::Guard<'_>) -> Option<Newest<'g>> {
+    fn read_node<'g>(&'g self, mut node: I::Node<'g>, at: Timestamp, guard: &'g Pin<'_, R>) -> Option<Newest<'g>> {
         let mut next = loop {
-            match node.value().head(guard) {
+            match node.value().head(guard.raw()) {
                 Head::Version(version) => break Some(version),
                 Head::Empty { .. } => return None,
                 // Dead when seen: absent, unless the key has another node by now.
@@ -151,7 +203,7 @@ where
         while let Some(version) = next {
             // `next` before the word: else a reader that saw ACTIVE could meet a chain cut right below this version
             // after its commit.
-            next = version.next(guard);
+            next = version.next(guard.raw());
             if let Settled::Committed(timestamp) = self.settle(version, For::Other, guard)
                 && timestamp <= at
             {
@@ -171,7 +223,7 @@ where
         limit: usize,
         records: &mut Vec<(Key, Vec<u8>)>,
     ) -> Option<Key> {
-        let guard = self.reclaim.pin();
+        let guard = self.pin();
         let mut visited = 0;
         let mut last = None;
         self.index.walk(bounds, direction, &guard, |node| {
@@ -196,18 +248,20 @@ where
     /// Writes a value; returns its commit timestamp. O(log n).
     #[inline]
     pub fn put(&self, key: &Key, value: &[u8]) -> Timestamp {
-        self.put_version(key, OwnedVersion::copy(value))
+        let guard = self.pin();
+        self.put_version(key, OwnedVersion::copy(value, guard.memory()), &guard)
     }
 
     /// Writes a value of `length` bytes that `fill` puts where they will stay; returns its commit timestamp. O(log n).
     #[inline]
     pub fn put_with(&self, key: &Key, length: usize, fill: impl FnOnce(&mut [u8])) -> Timestamp {
-        self.put_version(key, OwnedVersion::put(length, fill))
+        let guard = self.pin();
+        self.put_version(key, OwnedVersion::put(length, fill, guard.memory()), &guard)
     }
 
     #[inline]
-    fn put_version(&self, key: &Key, version: OwnedVersion) -> Timestamp {
-        match self.write(key, version, |_| Ok::<(), std::convert::Infallible>(())) {
+    fn put_version<'g>(&'g self, key: &Key, version: OwnedVersion<'g, R::Memory>, guard: &'g Pin<'_, R>) -> Timestamp {
+        match self.write(key, version, |_| Ok::<(), std::convert::Infallible>(()), guard) {
             Ok(timestamp) => timestamp,
             Err(never) => match never {},
         }
@@ -219,13 +273,12 @@ where
             Some(newest) if newest.version.value().is_some() => Ok(()),
             _ => Err(()),
         };
-        // A cheap look first: deleting what is not there allocates nothing.
-        {
-            let guard = self.reclaim.pin();
-            store_load_fence(order::F4_READER);
-            is_there(self.read_at(key, Timestamp::LATEST, &guard)).ok()?;
-        }
-        self.write(key, OwnedVersion::tombstone(), is_there).ok()
+        let guard = self.pin();
+        store_load_fence(order::F4_READER);
+        // A cheap look first: deleting what is not there writes nothing.
+        is_there(self.read_at(key, Timestamp::LATEST, &guard)).ok()?;
+        self.write(key, OwnedVersion::tombstone(guard.memory()), is_there, &guard)
+            .ok()
     }
 
     /// Writes a value if the key's newest commit is `expected`, [`Timestamp::ABSENT`] meaning that there is none.
@@ -237,47 +290,49 @@ where
         length: usize,
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<Timestamp, Timestamp> {
-        self.write(key, OwnedVersion::put(length, fill), |newest| {
+        let guard = self.pin();
+        let judge = |newest: Option<Newest<'_>>| {
             let found = match newest {
                 Some(newest) if newest.version.value().is_some() => newest.timestamp,
                 _ => Timestamp::ABSENT,
             };
             if found == expected { Ok(()) } else { Err(found) }
-        })
+        };
+        self.write(key, OwnedVersion::put(length, fill, guard.memory()), judge, &guard)
     }
 
     /// Links `version` above the newest committed version, if `judge` agrees to that one, and commits it. A verdict
     /// against it is that of the moment when the judged version was the newest.
     #[inline]
-    fn write<E>(
-        &self,
+    fn write<'g, E>(
+        &'g self,
         key: &Key,
-        mut version: OwnedVersion,
+        mut version: OwnedVersion<'g, R::Memory>,
         judge: impl Fn(Option<Newest<'_>>) -> Result<(), E>,
+        guard: &'g Pin<'_, R>,
     ) -> Result<Timestamp, E> {
-        let guard = self.reclaim.pin();
         store_load_fence(order::F4_READER);
         let (linked, newest) = loop {
             let search = self.trace.span(Layer::IndexSearch);
-            let node = match self.index.find(key, &guard) {
+            let node = match self.index.find(key, guard) {
                 Some(node) => node,
                 None => {
                     judge(None)?;
-                    self.index.find_or_insert(key, &guard)
+                    self.index.find_or_insert(key, guard)
                 }
             };
             search.end();
             let chain = node.value();
-            let head = chain.head(&guard);
+            let head = chain.head(guard.raw());
             if let Head::Sealed = head {
                 // Helping to remove it is required: a stopped remover must not block the key.
-                self.index.remove(node, &guard);
+                self.index.remove(node, guard);
                 continue;
             }
-            let newest = self.newest_below(head, key, &guard);
+            let newest = self.newest_below(head, key, guard);
             judge(newest)?;
             version.set_next(newest.map(|newest| newest.version));
-            match self.link(chain, head, newest, version, &guard) {
+            match self.link(chain, head, newest, version, guard) {
                 Ok(linked) => break (linked, newest),
                 Err(back) => version = back,
             }
@@ -293,15 +348,15 @@ where
             drawn
         } else {
             // Somebody else was first.
-            let Settled::Committed(timestamp) = self.settle(linked, For::Own, &guard) else {
+            let Settled::Committed(timestamp) = self.settle(linked, For::Own, guard) else {
                 unreachable!("a put that is linked is never aborted");
             };
             timestamp
         };
         decide.end();
         pause::reached(Step::Decided);
-        self.counters.mine().commits.add(1);
-        self.prune_after_write(linked, timestamp, key, &guard);
+        guard.counters().commits.add(1);
+        self.prune_after_write(linked, timestamp, key, guard);
         Ok(timestamp)
     }
 
@@ -313,7 +368,7 @@ where
         let span = self.trace.span(Layer::Snapshot);
         let snapshot = self
             .snapshots
-            .open(&self.clock, &mut self.local().borrow_mut().kept_slots);
+            .open(&self.clock, &mut self.here().local.gc.borrow_mut().kept_slots);
         span.end();
         snapshot
     }
@@ -322,27 +377,27 @@ where
     #[inline]
     pub fn close_snapshot(&self, snapshot: &OpenSnapshot) {
         self.snapshots
-            .close(snapshot, &mut self.local().borrow_mut().kept_slots);
+            .close(snapshot, &mut self.here().local.gc.borrow_mut().kept_slots);
     }
 
     /// Commits a transaction that read from `snapshot`, which stays open until this returns: all of its writes, sorted
     /// by key, become visible at the returned timestamp, or none and the number of the write in conflict is returned.
     pub fn commit(&self, snapshot: &OpenSnapshot, writes: Box<[Write]>) -> Result<Timestamp, Conflicting> {
-        let guard = self.reclaim.pin();
-        let transaction = descriptor::new_descriptor(snapshot.timestamp(), writes, &guard);
+        let guard = self.pin();
+        let transaction = descriptor::new_descriptor(snapshot.timestamp(), writes, guard.raw());
         let mut linked = Linked::new();
         self.install(transaction, 0, &guard, Some(&mut linked));
         let decide = self.trace.span(Layer::Decide);
-        let decision = self.settle_transaction(transaction, For::Own);
+        let decision = self.settle_transaction(transaction, For::Own, &guard);
         decide.end();
         pause::reached(Step::Decided);
         let result = match decision {
             Status::Committed(timestamp) => {
-                self.counters.mine().commits.add(1);
+                guard.counters().commits.add(1);
                 Ok(timestamp)
             }
             Status::Aborted(write) => {
-                self.counters.mine().conflicts.add(1);
+                guard.counters().conflicts.add(1);
                 Err(Conflicting {
                     key: transaction.writes()[write].key.clone(),
                 })
@@ -350,13 +405,13 @@ where
             Status::Active | Status::Prepared => unreachable!("installed and settled"),
         };
         for version in &linked {
-            version.resolve_owner(transaction, decision, &guard);
+            version.resolve_owner(transaction, decision, guard.raw());
         }
         match result {
             Ok(timestamp) => self.after_commit(transaction, &linked, timestamp, &guard),
             Err(_) => self.tidy_after_abort(transaction.writes(), &guard),
         }
-        transaction.release(&guard);
+        transaction.release(guard.raw());
         result
     }
 
@@ -367,7 +422,7 @@ where
         transaction: descriptor::DescriptorRef<'g>,
         linked: &[VersionRef<'g>],
         timestamp: Timestamp,
-        guard: &'g R::Guard<'_>,
+        guard: &'g Pin<'_, R>,
     ) {
         for (number, write) in transaction.writes().iter().enumerate() {
             let version = match linked.get(number) {
@@ -390,12 +445,16 @@ where
         let totals = self.reclaim.totals();
         let (open_snapshots, oldest_snapshot_age) = self.snapshots.open_now();
         let view = self.fresh_view();
-        let unlinked = self.counters.sum(|counters| &counters.unlinked);
+        let sum = |pick: fn(&ThreadCounters) -> &Counter| {
+            let threads = self.threads.iter();
+            threads.map(|thread| pick(thread).get()).fold(0, u64::wrapping_add)
+        };
+        let unlinked = sum(|counters| &counters.unlinked);
         Stats {
-            commits: self.counters.sum(|counters| &counters.commits),
-            conflicts: self.counters.sum(|counters| &counters.conflicts),
-            helped_decisions: self.counters.sum(|counters| &counters.helped),
-            live_versions: self.counters.sum(|counters| &counters.linked).saturating_sub(unlinked),
+            commits: sum(|counters| &counters.commits),
+            conflicts: sum(|counters| &counters.conflicts),
+            helped_decisions: sum(|counters| &counters.helped),
+            live_versions: sum(|counters| &counters.linked).saturating_sub(unlinked),
             retired_bytes: totals.retired_bytes,
             pending_bytes: totals.retired_bytes.saturating_sub(totals.freed_bytes),
             pending_versions: totals.retired.saturating_sub(totals.freed),
@@ -411,17 +470,34 @@ where
         self.sweep()
     }
 
+    /// Returns what this thread has in this store.
     #[inline]
-    fn local(&self) -> &RefCell<Local> {
-        self.locals.get_or(|| {
+    fn here(&self) -> &Here<R> {
+        self.threads.mine(|| {
             // Under loom a model says itself when a thread looks at the snapshots: fewer steps, and older views.
             let view = if cfg!(loom) {
                 snapshots::View::nothing()
             } else {
                 self.fresh_view()
             };
-            CachePadded::new(Local::new(view))
+            Record {
+                shared: ThreadCounters::default(),
+                local: Local {
+                    gc: gc::Local::new(view),
+                    reclaim: self.reclaim.register(),
+                },
+            }
         })
+    }
+
+    /// Pins this thread for an operation.
+    #[inline]
+    fn pin(&self) -> Pin<'_, R> {
+        let here = self.here();
+        Pin {
+            guard: self.reclaim.pin(&here.local.reclaim),
+            here,
+        }
     }
 }
 

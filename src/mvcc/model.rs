@@ -33,17 +33,17 @@ where
 
     /// Gives the calling thread that look for the pruning after its writes.
     pub fn use_view(&self, view: &ModelView) {
-        self.local().borrow_mut().view = view.0.clone();
+        self.here().local.gc.borrow_mut().view = view.0.clone();
     }
 
     /// Prunes one key, and removes it if it is dead. Returns how many versions were retired.
     pub fn tidy_key(&self, key: &Key, view: &ModelView) -> u64 {
-        let guard = self.reclaim.pin();
+        let guard = self.pin();
         let Some(node) = self.index.find(key, &guard) else {
             return 0;
         };
         let tidied = self.tidy(node, &view.0, &guard);
-        self.count_unlinked(tidied.retired);
+        guard.count_unlinked(tidied.retired);
         tidied.retired
     }
 
@@ -59,17 +59,17 @@ where
     ///
     /// If a version below the head is not committed, or timestamps do not strictly decrease.
     pub fn timestamps(&self, key: &Key) -> Vec<Timestamp> {
-        let guard = self.reclaim.pin();
+        let guard = self.pin();
         let mut timestamps: Vec<Timestamp> = Vec::new();
         let Some(node) = self.index.find(key, &guard) else {
             return timestamps;
         };
-        let Head::Version(head) = node.value().head(&guard) else {
+        let Head::Version(head) = node.value().head(guard.raw()) else {
             return timestamps;
         };
         let mut next = Some(head);
         while let Some(version) = next {
-            next = version.next(&guard);
+            next = version.next(guard.raw());
             match self.settle(version, For::Other, &guard) {
                 Settled::Committed(timestamp) => {
                     assert!(
@@ -88,6 +88,6 @@ where
 
     /// Says whether a key has a node in the index.
     pub fn has_node(&self, key: &Key) -> bool {
-        self.index.find(key, &self.reclaim.pin()).is_some()
+        self.index.find(key, &self.pin()).is_some()
     }
 }

@@ -33,11 +33,11 @@ use crate::sync::{order, store_load_fence};
 use crate::trace::Layer;
 use crate::types::{Key, Timestamp};
 
-use super::VersionedStore;
 use super::chain::{Chain, Head, OwnedVersion, VersionRef, Word};
 use super::clock::Clock;
 use super::descriptor::DescriptorRef;
 use super::status::Status;
+use super::{Pin, VersionedStore};
 
 /// The decision on a version, as far as there is one.
 #[derive(Clone, Copy)]
@@ -77,21 +77,21 @@ where
 {
     /// Decides a version's put or transaction if it is PREPARED, and returns where it stands.
     #[inline]
-    pub(super) fn settle<'g>(&self, version: VersionRef<'g>, whose: For, guard: &'g R::Guard<'_>) -> Settled<'g> {
+    pub(super) fn settle<'g>(&self, version: VersionRef<'g>, whose: For, guard: &'g Pin<'_, R>) -> Settled<'g> {
         loop {
-            match version.word(guard) {
+            match version.word(guard.raw()) {
                 Word::Own(Status::Committed(ts)) => return Settled::Committed(ts),
                 Word::Own(Status::Aborted(_)) => return Settled::Aborted,
                 // INVARIANT 1: seen PREPARED.
                 Word::Own(Status::Prepared) => self.decide_put(version, whose, guard),
                 Word::Own(Status::Active) => unreachable!("a put is born PREPARED"),
-                Word::Owner(owner) => match self.settle_transaction(owner, whose) {
+                Word::Owner(owner) => match self.settle_transaction(owner, whose, guard) {
                     Status::Committed(ts) => {
-                        version.resolve_owner(owner, Status::Committed(ts), guard);
+                        version.resolve_owner(owner, Status::Committed(ts), guard.raw());
                         return Settled::Committed(ts);
                     }
                     Status::Aborted(write) => {
-                        version.resolve_owner(owner, Status::Aborted(write), guard);
+                        version.resolve_owner(owner, Status::Aborted(write), guard.raw());
                         return Settled::Aborted;
                     }
                     Status::Active | Status::Prepared => return Settled::Active(owner),
@@ -102,10 +102,10 @@ where
 
     /// Draws a timestamp for a put seen PREPARED, and tries to decide it.
     #[inline]
-    fn decide_put<'g>(&self, version: VersionRef<'g>, whose: For, guard: &'g R::Guard<'_>) {
+    fn decide_put<'g>(&self, version: VersionRef<'g>, whose: For, guard: &'g Pin<'_, R>) {
         // What hangs below an undecided put is committed, and stays until the put is decided. A late helper may find
         // it gone; its exchange fails.
-        let predecessor = match version.next(guard).map(|older| older.word(guard)) {
+        let predecessor = match version.next(guard.raw()).map(|older| older.word(guard.raw())) {
             None => Timestamp::ABSENT,
             Some(Word::Own(Status::Committed(ts))) => ts,
             Some(Word::Owner(owner)) => match owner.status() {
@@ -118,13 +118,13 @@ where
         let ts = self.clock.draw_commit(predecessor);
         pause::reached(Step::Drawn);
         if version.decide_put(ts) && whose == For::Other {
-            self.counters.mine().helped.add(1);
+            guard.counters().helped.add(1);
         }
     }
 
     /// Decides a transaction if it is PREPARED, and returns its status.
     #[inline]
-    pub(super) fn settle_transaction(&self, owner: DescriptorRef<'_>, whose: For) -> Status {
+    pub(super) fn settle_transaction(&self, owner: DescriptorRef<'_>, whose: For, guard: &Pin<'_, R>) -> Status {
         loop {
             let status = owner.status();
             // INVARIANT 1: seen PREPARED. No predecessor is needed: all have at most the transaction's read timestamp,
@@ -136,14 +136,14 @@ where
             let ts = self.clock.draw_commit(owner.read_timestamp());
             pause::reached(Step::Drawn);
             if owner.decide(ts) && whose == For::Other {
-                self.counters.mine().helped.add(1);
+                guard.counters().helped.add(1);
             }
         }
     }
 
     /// Brings whatever put or transaction `version` belongs to, found at `key`, to its decision. Never waits.
     #[inline]
-    pub(super) fn finish<'g>(&'g self, version: VersionRef<'g>, key: &Key, guard: &'g R::Guard<'_>) -> Settled<'g> {
+    pub(super) fn finish<'g>(&'g self, version: VersionRef<'g>, key: &Key, guard: &'g Pin<'_, R>) -> Settled<'g> {
         loop {
             match self.settle(version, For::Other, guard) {
                 // INVARIANT 3: the owner's version at `key` is linked, so installing goes on above it.
@@ -155,10 +155,10 @@ where
 
     /// Returns the newest committed version at or below `head`, after finishing whatever stands at the head.
     #[inline]
-    pub(super) fn newest_below<'g>(&'g self, head: Head<'g>, key: &Key, guard: &'g R::Guard<'_>) -> Option<Newest<'g>> {
+    pub(super) fn newest_below<'g>(&'g self, head: Head<'g>, key: &Key, guard: &'g Pin<'_, R>) -> Option<Newest<'g>> {
         let Head::Version(version) = head else { return None };
         // `next` before the word: see `read_at`.
-        let next = version.next(guard);
+        let next = version.next(guard.raw());
         match self.finish(version, key, guard) {
             Settled::Committed(timestamp) => Some(Newest { version, timestamp }),
             // Only the head may be aborted, so what hangs below it is committed.
@@ -171,7 +171,7 @@ where
 
     /// Returns the timestamp of a version that is not the head of its chain.
     #[inline]
-    pub(super) fn committed<'g>(&self, version: VersionRef<'g>, guard: &'g R::Guard<'_>) -> Timestamp {
+    pub(super) fn committed<'g>(&self, version: VersionRef<'g>, guard: &'g Pin<'_, R>) -> Timestamp {
         match self.settle(version, For::Other, guard) {
             Settled::Committed(ts) => ts,
             Settled::Aborted | Settled::Active(_) => unreachable!("every version below a head is committed"),
@@ -185,7 +185,7 @@ where
         &'g self,
         transaction: DescriptorRef<'g>,
         from: usize,
-        guard: &'g R::Guard<'_>,
+        guard: &'g Pin<'_, R>,
         mut linked: Option<&mut Linked<'g>>,
     ) {
         for number in from..transaction.writes().len() {
@@ -207,7 +207,7 @@ where
         &'g self,
         transaction: DescriptorRef<'g>,
         number: usize,
-        guard: &'g R::Guard<'_>,
+        guard: &'g Pin<'_, R>,
     ) -> Option<VersionRef<'g>> {
         let write = &transaction.writes()[number];
         let key = &write.key;
@@ -219,7 +219,7 @@ where
             let node = self.index.find_or_insert(key, guard);
             search.end();
             let chain = node.value();
-            let head = chain.head(guard);
+            let head = chain.head(guard.raw());
             // INVARIANT 2: head and word before the check.
             let word = match head {
                 Head::Sealed => {
@@ -227,7 +227,7 @@ where
                     continue;
                 }
                 Head::Empty { .. } => None,
-                Head::Version(version) => Some((version, version.word(guard))),
+                Head::Version(version) => Some((version, version.word(guard.raw()))),
             };
             if transaction.status() != Status::Active {
                 return None;
@@ -244,7 +244,7 @@ where
             }
             let version = unlinked
                 .take()
-                .unwrap_or_else(|| OwnedVersion::owned_by(transaction, write.value.as_deref()));
+                .unwrap_or_else(|| OwnedVersion::owned_by(transaction, write.value.as_deref(), guard.memory()));
             version.set_next(newest.map(|newest| newest.version));
             if !transaction.take() {
                 return None;
@@ -252,7 +252,7 @@ where
             match self.link(chain, head, newest, version, guard) {
                 Ok(version) => return Some(version),
                 Err(version) => {
-                    transaction.release(guard);
+                    transaction.release(guard.raw());
                     unlinked = Some(version);
                 }
             }
@@ -266,18 +266,18 @@ where
         chain: &Chain,
         head: Head<'g>,
         newest: Option<Newest<'g>>,
-        version: OwnedVersion,
-        guard: &'g R::Guard<'_>,
-    ) -> Result<VersionRef<'g>, OwnedVersion> {
+        version: OwnedVersion<'g, R::Memory>,
+        guard: &'g Pin<'_, R>,
+    ) -> Result<VersionRef<'g>, OwnedVersion<'g, R::Memory>> {
         let install = self.trace.span(Layer::Install);
         let bypassed = match head {
             Head::Version(head) => !newest.is_some_and(|newest| newest.version.is(head)),
             Head::Empty { .. } | Head::Sealed => false,
         };
-        let version = chain.link(head, bypassed, version, guard)?;
+        let version = chain.link(head, bypassed, version, guard.raw())?;
         install.end();
         pause::reached(Step::Linked);
-        let mine = self.counters.mine();
+        let mine = guard.counters();
         mine.linked.add(1);
         if bypassed {
             mine.unlinked.add(1);

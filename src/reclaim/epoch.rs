@@ -8,11 +8,12 @@
 //! **Progress.** Lock-free: pinning and retiring never wait. One stalled guard holds all garbage back.
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use crossbeam_epoch::{Collector, LocalHandle};
 
-use super::{Counters, Guard, Reclaim, Retired, Totals};
-use crate::sync::PerThread;
+use super::stack::Stack;
+use super::{Counters, Guard, Heap, Leave, Reclaim, Retired, Totals};
 
 /// Guards that also pin a crossbeam-epoch collector, as the library's skiplist needs for its own nodes.
 pub trait PinsEpoch {
@@ -22,10 +23,62 @@ pub trait PinsEpoch {
 
 /// A store's own crossbeam-epoch collector.
 pub struct EpochReclaim {
-    // Dropped in this order: garbage left in the collector is freed with it, and counts itself in `counters`.
-    threads: PerThread<Registration>,
+    // Dropped before `shared`, as every handle of the collector is.
     collector: Collector,
-    counters: Box<Counters>,
+    shared: Arc<Shared>,
+}
+
+/// What deferred calls need. Each thread's registration holds it, and whoever drops the last registration runs what is
+/// left.
+struct Shared {
+    counters: Counters,
+    /// Garbage that asked for one more grace period. A deferred call has no guard to defer again with; whoever retires
+    /// or flushes next has.
+    again: Stack<Again>,
+}
+
+/// Garbage that has expired and waits to be deferred again.
+struct Again {
+    garbage: *mut (),
+    bytes: u64,
+    free: unsafe fn(*mut ()),
+}
+
+// SAFETY: made of a `T: Retired`, which is `Send`.
+unsafe impl Send for Again {}
+
+impl Again {
+    /// Frees the garbage and counts it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Retired::reclaim`]; and `shared` still exists.
+    unsafe fn run(self, shared: *const Shared) {
+        // SAFETY: guaranteed by the caller.
+        unsafe { (self.free)(self.garbage) };
+        // SAFETY: guaranteed by the caller.
+        unsafe { &*shared }.counters.mine().freed(1, self.bytes);
+    }
+}
+
+/// Frees a `T`.
+///
+/// # Safety
+///
+/// As for [`Retired::reclaim`].
+unsafe fn free<T: Retired>(garbage: *mut ()) {
+    // SAFETY: guaranteed by the caller.
+    unsafe { T::reclaim(garbage.cast::<T>(), &Heap) };
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The last registration is gone, so nobody is pinned or ever will be.
+        self.again.take_all(|again| {
+            // SAFETY: nobody is pinned any more, so the second grace period is over too.
+            unsafe { (again.free)(again.garbage) };
+        });
+    }
 }
 
 /// Bytes that a thread retires before it hands its bag over and frees what it can. The library counts objects, and some
@@ -33,15 +86,24 @@ pub struct EpochReclaim {
 const FLUSH_BYTES: usize = 256 << 10;
 
 /// One thread's registration with the collector.
-struct Registration {
+pub struct Registration {
+    // Dropped before `shared`: the last handle runs what is left, which counts itself there.
     handle: LocalHandle,
     /// Bytes retired since the bag was last handed over.
     unflushed: Cell<usize>,
+    shared: Arc<Shared>,
 }
 
-// SAFETY: a `LocalHandle` may not be used by two threads at once. `PerThread` gives it to one thread at a time: its
-// owner, after that thread's end the next owner of the slot, and at last whoever drops the store, exclusively.
+// SAFETY: a `LocalHandle` may not be used by two threads at once. A store gives it to one thread at a time: its
+// owner, after that thread's end the next owner of its record, and at last whoever drops the record, exclusively.
 unsafe impl Send for Registration {}
+
+impl Leave for Registration {
+    /// The library hands a bag over by itself; what is in this one waits for the record's next owner.
+    fn leave(&self) {
+        self.handle.pin().flush();
+    }
+}
 
 impl EpochReclaim {
     /// Returns the collector, for an index that frees its own nodes through it.
@@ -51,39 +113,45 @@ impl EpochReclaim {
 }
 
 impl Reclaim for EpochReclaim {
+    type Local = Registration;
+    type Memory = Heap;
     type Guard<'a> = EpochGuard<'a>;
 
     fn new() -> Self {
         Self {
-            threads: PerThread::new(),
             collector: Collector::new(),
-            counters: Box::new(Counters::new()),
+            shared: Arc::new(Shared {
+                counters: Counters::default(),
+                again: Stack::new(),
+            }),
+        }
+    }
+
+    fn register(&self) -> Registration {
+        Registration {
+            handle: self.collector.register(),
+            unflushed: Cell::new(0),
+            shared: Arc::clone(&self.shared),
         }
     }
 
     #[inline]
-    fn pin(&self) -> EpochGuard<'_> {
-        let registration = self.threads.get_or(|| Registration {
-            handle: self.collector.register(),
-            unflushed: Cell::new(0),
-        });
+    fn pin<'a>(&'a self, local: &'a Registration) -> EpochGuard<'a> {
         EpochGuard {
-            guard: registration.handle.pin(),
-            registration,
-            counters: &self.counters,
+            guard: local.handle.pin(),
+            local,
         }
     }
 
     fn totals(&self) -> Totals {
-        self.counters.totals()
+        self.shared.counters.totals()
     }
 }
 
 /// A pinned thread.
 pub struct EpochGuard<'a> {
     guard: crossbeam_epoch::Guard,
-    registration: &'a Registration,
-    counters: &'a Counters,
+    local: &'a Registration,
 }
 
 impl PinsEpoch for EpochGuard<'_> {
@@ -96,53 +164,84 @@ impl PinsEpoch for EpochGuard<'_> {
 /// Pointers that a deferred call carries to the thread that runs it.
 struct Deferred<T> {
     garbage: *mut T,
-    counters: *const Counters,
+    shared: *const Shared,
 }
 
 impl<T: Retired> Deferred<T> {
-    /// Frees the garbage and counts it.
+    /// Frees the garbage, or has it deferred once more if it asks for that.
     ///
     /// # Safety
     ///
-    /// As for [`Retired::reclaim`]; and the counters still exist.
+    /// As for [`Retired::reclaim`]; and `shared` still exists.
     unsafe fn run(self) {
         // SAFETY: not reclaimed before, so still valid.
-        let bytes = unsafe { &*self.garbage }.bytes();
-        // SAFETY: guaranteed by the caller.
-        unsafe { T::reclaim(self.garbage) };
-        // SAFETY: guaranteed by the caller.
-        let counters = unsafe { &*self.counters };
-        counters.freed(1, bytes as u64);
+        let bytes = unsafe { &*self.garbage }.bytes() as u64;
+        let again = Again {
+            garbage: self.garbage.cast(),
+            bytes,
+            free: free::<T>,
+        };
+        // SAFETY: valid, by contract.
+        if unsafe { T::expire(self.garbage) } {
+            // SAFETY: exists, by contract.
+            unsafe { &*self.shared }.again.push(again);
+        } else {
+            // SAFETY: guaranteed by the caller.
+            unsafe { again.run(self.shared) };
+        }
+    }
+}
+
+impl EpochGuard<'_> {
+    /// Defers what has expired once already.
+    #[inline]
+    fn defer_again(&self) {
+        let shared = Arc::as_ptr(&self.local.shared);
+        self.local.shared.again.take_all(|again| {
+            // SAFETY: it runs after every thread pinned now has unpinned; `shared` outlives it, as in `retire`.
+            let call = move || unsafe { again.run(shared) };
+            // SAFETY: the garbage may be freed by any thread, and the call owns all it needs.
+            unsafe { self.guard.defer_unchecked(call) };
+        });
     }
 }
 
 impl Guard for EpochGuard<'_> {
+    type Memory = Heap;
+
+    fn memory(&self) -> &Heap {
+        &Heap
+    }
+
     #[inline]
     unsafe fn retire<T: Retired>(&self, ptr: *mut T) {
         // SAFETY: `ptr` is valid by contract.
         let bytes = unsafe { &*ptr }.bytes();
-        self.counters.retired(bytes);
+        let shared = &self.local.shared;
+        shared.counters.mine().retired(bytes);
         let deferred = Deferred {
             garbage: ptr,
-            counters: self.counters,
+            shared: Arc::as_ptr(shared),
         };
-        // SAFETY: it runs once, after every thread pinned now has unpinned, and `ptr` is unlinked. The counters outlive
-        // it: the last handle of the collector, which runs what is left, is dropped before them. Here that is by the
-        // order of the fields; the one other handle is in an index of the same store, which is dropped before this
-        // collector (by the order of the fields of `VersionedStore`).
+        // SAFETY: it runs once, after every thread pinned now has unpinned, and `ptr` is unlinked. `shared` outlives it:
+        // what is left is run by whoever drops the last handle of the collector. That is a registration, which is
+        // dropped before its share of `shared`; the store's own handle and one in an index of the same store are
+        // dropped before the store's registrations (by the order of the fields of `VersionedStore`).
         let call = move || unsafe { deferred.run() };
         // SAFETY: `T: Send`, and the call owns all it needs.
         unsafe { self.guard.defer_unchecked(call) };
-        let unflushed = self.registration.unflushed.get() + bytes;
-        self.registration
+        let unflushed = self.local.unflushed.get() + bytes;
+        self.local
             .unflushed
             .set(if unflushed < FLUSH_BYTES { unflushed } else { 0 });
         if unflushed >= FLUSH_BYTES {
             self.guard.flush();
         }
+        self.defer_again();
     }
 
     fn flush(&self) {
+        self.defer_again();
         self.guard.flush();
     }
 }

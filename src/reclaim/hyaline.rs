@@ -13,8 +13,8 @@
 
 use std::cell::Cell;
 
-use super::epoch::EpochGuard;
-use super::{Counters, EpochReclaim, Guard, PinsEpoch, Reclaim, Retired, Totals};
+use super::epoch::{EpochGuard, Registration};
+use super::{Counters, EpochReclaim, Guard, Heap, PinsEpoch, Reclaim, Retired, Totals};
 
 /// A store's own seize collector, and a crossbeam-epoch collector for an index that needs one.
 pub struct HyalineReclaim {
@@ -37,27 +37,44 @@ impl HyalineReclaim {
 }
 
 impl Reclaim for HyalineReclaim {
+    type Local = Registration;
+    type Memory = Heap;
     type Guard<'a> = HyalineGuard<'a>;
 
     fn new() -> Self {
         Self {
             collector: seize::Collector::new(),
             epoch: EpochReclaim::new(),
-            counters: Counters::new(),
+            counters: Counters::default(),
         }
     }
 
+    fn register(&self) -> Registration {
+        self.epoch.register()
+    }
+
     #[inline]
-    fn pin(&self) -> HyalineGuard<'_> {
+    fn pin<'a>(&'a self, local: &'a Registration) -> HyalineGuard<'a> {
         HyalineGuard {
             guard: Some(self.collector.enter()),
-            epoch: self.epoch.pin(),
+            epoch: self.epoch.pin(local),
             counters: &self.counters,
         }
     }
 
     fn totals(&self) -> Totals {
         self.counters.totals()
+    }
+}
+
+impl Drop for HyalineReclaim {
+    fn drop(&mut self) {
+        // What is left is freed here, and not by the library's own drop, so that what asks for one more grace period
+        // gets it: the first call retires that anew.
+        for _ in 0..2 {
+            // SAFETY: the store is being dropped: no guard is left, and what was retired is reachable no more.
+            unsafe { self.collector.reclaim_all() };
+        }
     }
 }
 
@@ -76,7 +93,7 @@ impl HyalineGuard<'_> {
         let result = call();
         let after = FREED.get();
         if after != before {
-            counters.freed(after.0 - before.0, after.1 - before.1);
+            counters.mine().freed(after.0 - before.0, after.1 - before.1);
         }
         result
     }
@@ -89,6 +106,24 @@ impl PinsEpoch for HyalineGuard<'_> {
     }
 }
 
+/// Frees one object for seize and counts it, or retires it once more if it asks for that.
+///
+/// # Safety
+///
+/// As for [`Retired::reclaim`].
+unsafe fn expire<T: Retired>(ptr: *mut T, collector: &seize::Collector) {
+    use seize::Guard as _;
+    // SAFETY: not reclaimed before, so still valid.
+    if unsafe { T::expire(ptr) } {
+        let guard = collector.enter();
+        // SAFETY: unlinked before its first retirement, and freed by that call alone.
+        unsafe { guard.defer_retire(ptr, reclaim_counted::<T>) };
+    } else {
+        // SAFETY: guaranteed by the caller.
+        unsafe { reclaim_counted(ptr, collector) };
+    }
+}
+
 /// Frees one object for seize, and counts it.
 ///
 /// # Safety
@@ -98,24 +133,28 @@ unsafe fn reclaim_counted<T: Retired>(ptr: *mut T, _: &seize::Collector) {
     // SAFETY: not reclaimed before, so still valid.
     let bytes = unsafe { &*ptr }.bytes();
     // SAFETY: guaranteed by the caller.
-    unsafe { T::reclaim(ptr) };
+    unsafe { T::reclaim(ptr, &Heap) };
     let (objects, total) = FREED.get();
     FREED.set((objects + 1, total + bytes as u64));
 }
 
 impl Guard for HyalineGuard<'_> {
+    type Memory = Heap;
+
+    fn memory(&self) -> &Heap {
+        &Heap
+    }
+
     const SEQ_CST_LOADS: bool = true;
 
     #[inline]
     unsafe fn retire<T: Retired>(&self, ptr: *mut T) {
         use seize::Guard as _;
         // SAFETY: `ptr` is valid by contract.
-        self.counters.retired(unsafe { &*ptr }.bytes());
+        self.counters.mine().retired(unsafe { &*ptr }.bytes());
         let guard = self.guard.as_ref().expect("set until the guard is dropped");
         // SAFETY: the contract of `retire` is that of `defer_retire`, and `T: Send`.
-        Self::counting_frees(self.counters, || unsafe {
-            guard.defer_retire(ptr, reclaim_counted::<T>)
-        });
+        Self::counting_frees(self.counters, || unsafe { guard.defer_retire(ptr, expire::<T>) });
     }
 
     fn flush(&self) {

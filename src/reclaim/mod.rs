@@ -23,6 +23,12 @@ mod epoch;
 mod hyaline;
 #[cfg(loom)]
 mod model;
+mod stack;
+#[cfg(not(loom))]
+mod threads;
+
+use std::alloc::{self, Layout};
+use std::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
@@ -31,20 +37,88 @@ pub(crate) use self::epoch::PinsEpoch;
 pub use self::hyaline::HyalineReclaim;
 #[cfg(loom)]
 pub use self::model::ModelReclaim;
+#[cfg(not(loom))]
+pub use self::threads::Leave;
+#[cfg(not(loom))]
+pub(crate) use self::threads::{Record, Threads};
+#[cfg(loom)]
+pub use crate::sync::Leave;
 use crate::sync::{Counter, PerThread};
+#[cfg(loom)]
+pub(crate) use crate::sync::{Record, Threads};
+
+/// Where the memory of versions, descriptors and nodes comes from and goes back to.
+///
+/// # Safety
+///
+/// `allocate` returns memory of the given layout that nothing else uses, until it is given to `free` of any memory
+/// with the same layout: all implementations round a layout in the same way, with [`rounded`].
+pub unsafe trait Memory {
+    /// Returns uninitialised memory. Aborts the process if there is none, as the standard library does.
+    fn allocate(&self, layout: Layout) -> NonNull<u8>;
+
+    /// Takes memory back.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` came from [`allocate`](Self::allocate) of some [`Memory`] with this very layout and is used no more.
+    unsafe fn free(&self, ptr: NonNull<u8>, layout: Layout);
+}
+
+/// Rounds a layout up to the size that is really allocated, so that memory of near sizes can be used again.
+#[inline]
+pub(crate) fn rounded(layout: Layout) -> Layout {
+    let step = layout.align().max(GRANULE);
+    let size = layout.size().next_multiple_of(step);
+    Layout::from_size_align(size, step).expect("values are far shorter than the address space")
+}
+
+/// Least size and alignment of what is allocated, in bytes.
+pub(crate) const GRANULE: usize = 16;
+
+/// The program's allocator.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heap;
+
+// SAFETY: the global allocator's contract, for the rounded layout.
+unsafe impl Memory for Heap {
+    fn allocate(&self, layout: Layout) -> NonNull<u8> {
+        let layout = rounded(layout);
+        // SAFETY: a rounded layout is not of size zero, unless nothing was asked for, which nobody does.
+        let ptr = unsafe { alloc::alloc(layout) };
+        NonNull::new(ptr).unwrap_or_else(|| alloc::handle_alloc_error(layout))
+    }
+
+    unsafe fn free(&self, ptr: NonNull<u8>, layout: Layout) {
+        // SAFETY: allocated with the same rounded layout, by contract.
+        unsafe { alloc::dealloc(ptr.as_ptr(), rounded(layout)) };
+    }
+}
 
 /// Something that a collector can free.
 ///
 /// # Safety
 ///
-/// `reclaim` must free exactly what `ptr` owns, be callable on any thread, and never panic.
+/// `expire` and `reclaim` must be callable on any thread and never panic, and `reclaim` must free exactly what `ptr`
+/// owns.
 pub unsafe trait Retired: Sized + Send {
+    /// Called once, when no thread is left that was pinned at the retirement; `true` asks for one more grace period
+    /// before [`reclaim`](Self::reclaim). For objects that something else than the structure they were unlinked from
+    /// may still name.
+    ///
+    /// # Safety
+    ///
+    /// `ptr` is the pointer that was retired, and still valid.
+    unsafe fn expire(_ptr: *mut Self) -> bool {
+        false
+    }
+
     /// Frees it.
     ///
     /// # Safety
     ///
     /// `ptr` is the pointer that was retired, nothing reaches it any more, and this is the only call.
-    unsafe fn reclaim(ptr: *mut Self);
+    unsafe fn reclaim<M: Memory>(ptr: *mut Self, memory: &M);
 
     /// Returns how many bytes it occupies.
     fn bytes(&self) -> usize;
@@ -89,14 +163,24 @@ impl Tracked {
 
 /// A collector.
 pub trait Reclaim: Send + Sync + Sized + 'static {
+    /// What the collector keeps for each thread.
+    type Local: Send + Leave + 'static;
+
+    /// Where a thread's memory comes from.
+    type Memory: Memory;
+
     /// What a pinned thread holds.
-    type Guard<'a>: Guard;
+    type Guard<'a>: Guard<Memory = Self::Memory>;
 
     /// Returns a collector with nothing in it.
     fn new() -> Self;
 
-    /// Pins this thread: what it reaches from now on stays allocated until the guard is dropped.
-    fn pin(&self) -> Self::Guard<'_>;
+    /// Makes a thread known to the collector.
+    fn register(&self) -> Self::Local;
+
+    /// Pins this thread, of which `local` was made by [`register`](Self::register) of this collector: what it reaches
+    /// from now on stays allocated until the guard is dropped.
+    fn pin<'a>(&'a self, local: &'a Self::Local) -> Self::Guard<'a>;
 
     /// Returns what was retired and what was freed so far, by all threads.
     fn totals(&self) -> Totals;
@@ -104,6 +188,12 @@ pub trait Reclaim: Send + Sync + Sized + 'static {
 
 /// The proof that this thread is pinned.
 pub trait Guard {
+    /// Where this thread's memory comes from.
+    type Memory: Memory;
+
+    /// Returns where this thread's memory comes from.
+    fn memory(&self) -> &Self::Memory;
+
     /// Hands over something unlinked, to be freed when no pinned thread can reach it.
     ///
     /// # Safety
@@ -132,51 +222,51 @@ pub struct Totals {
     pub freed_bytes: u64,
 }
 
-/// Counters of what was retired and freed, one padded set per thread.
-struct Counters {
-    threads: PerThread<CachePadded<ThreadCounters>>,
-}
-
+/// What one thread has retired and freed. Written by that thread alone.
 #[derive(Default)]
-struct ThreadCounters {
+struct Counts {
     retired: Counter,
     retired_bytes: Counter,
     freed: Counter,
     freed_bytes: Counter,
 }
 
-impl Counters {
-    fn new() -> Self {
-        Self {
-            threads: PerThread::new(),
-        }
-    }
-
-    #[inline]
-    fn mine(&self) -> &ThreadCounters {
-        self.threads.get_or(CachePadded::default)
-    }
-
+impl Counts {
     #[inline]
     fn retired(&self, bytes: usize) {
-        let mine = self.mine();
-        mine.retired.add(1);
-        mine.retired_bytes.add(bytes as u64);
+        self.retired.add(1);
+        self.retired_bytes.add(bytes as u64);
     }
 
     #[inline]
     fn freed(&self, objects: u64, bytes: u64) {
-        let mine = self.mine();
-        mine.freed.add(objects);
-        mine.freed_bytes.add(bytes);
+        self.freed.add(objects);
+        self.freed_bytes.add(bytes);
+    }
+
+    fn add_to(&self, sum: &mut Totals) {
+        sum.retired += self.retired.get();
+        sum.retired_bytes += self.retired_bytes.get();
+        sum.freed += self.freed.get();
+        sum.freed_bytes += self.freed_bytes.get();
+    }
+}
+
+/// Counts of each thread, for collectors whose garbage is freed by threads that they do not name.
+#[derive(Default)]
+struct Counters {
+    threads: PerThread<CachePadded<Counts>>,
+}
+
+impl Counters {
+    #[inline]
+    fn mine(&self) -> &Counts {
+        self.threads.get_or(CachePadded::default)
     }
 
     fn totals(&self) -> Totals {
-        self.threads.iter().fold(Totals::default(), |sum, thread| Totals {
-            retired: sum.retired + thread.retired.get(),
-            retired_bytes: sum.retired_bytes + thread.retired_bytes.get(),
-            freed: sum.freed + thread.freed.get(),
-            freed_bytes: sum.freed_bytes + thread.freed_bytes.get(),
-        })
+        let mut sum = Totals::default();
+        self.threads.iter().for_each(|thread| thread.add_to(&mut sum));
+        sum
     }
 }

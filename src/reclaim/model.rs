@@ -18,7 +18,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-use super::{Guard, Reclaim, Retired, Totals};
+use super::{Guard, Heap, Leave, Reclaim, Retired, Totals};
 use crate::sync::{Turn, order, store_load_fence};
 
 /// Lives in [`Tracked`](super::Tracked): linked or unpublished, retired, freed.
@@ -44,6 +44,9 @@ struct State {
 struct Garbage {
     ptr: *mut (),
     held_by: Vec<u64>,
+    /// It asked for one more grace period, and is having it.
+    again: bool,
+    expire: unsafe fn(*mut ()) -> bool,
     mark_freed: unsafe fn(*mut ()),
     reclaim: unsafe fn(*mut ()),
     bytes: u64,
@@ -53,19 +56,13 @@ struct Garbage {
 unsafe impl Send for Garbage {}
 
 impl State {
-    fn free_unheld(&mut self) {
-        let (free, held) = std::mem::take(&mut self.limbo)
+    /// Takes what no guard holds any more.
+    fn take_unheld(&mut self) -> Vec<Garbage> {
+        let (unheld, held) = std::mem::take(&mut self.limbo)
             .into_iter()
             .partition(|garbage| garbage.held_by.is_empty());
         self.limbo = held;
-        let free: Vec<Garbage> = free;
-        for garbage in free {
-            self.totals.freed += 1;
-            self.totals.freed_bytes += garbage.bytes;
-            // SAFETY: the bytes are given back only when the collector is dropped.
-            unsafe { (garbage.mark_freed)(garbage.ptr) };
-            self.freed.push(garbage);
-        }
+        unheld
     }
 }
 
@@ -75,7 +72,42 @@ impl ModelReclaim {
     }
 }
 
+impl ModelReclaim {
+    /// Marks as freed what no guard holds any more. Expiring runs the engine's own code, outside of the state's lock.
+    fn free_unheld(&self) {
+        for mut garbage in self.with(State::take_unheld) {
+            // SAFETY: its bytes are still there.
+            if !garbage.again && unsafe { (garbage.expire)(garbage.ptr) } {
+                garbage.again = true;
+                store_load_fence(order::MODEL_PIN);
+                self.with(|state| {
+                    garbage.held_by.clone_from(&state.active);
+                    state.limbo.push(garbage);
+                });
+                self.free_unheld();
+                continue;
+            }
+            self.with(|state| {
+                state.totals.freed += 1;
+                state.totals.freed_bytes += garbage.bytes;
+                // SAFETY: the bytes are given back only when the collector is dropped.
+                unsafe { (garbage.mark_freed)(garbage.ptr) };
+                state.freed.push(garbage);
+            });
+        }
+    }
+}
+
+/// What the ideal collector keeps for each thread: nothing.
+pub struct Nothing;
+
+impl Leave for Nothing {
+    fn leave(&self) {}
+}
+
 impl Reclaim for ModelReclaim {
+    type Local = Nothing;
+    type Memory = Heap;
     type Guard<'a> = ModelGuard<'a>;
 
     fn new() -> Self {
@@ -85,7 +117,11 @@ impl Reclaim for ModelReclaim {
         }
     }
 
-    fn pin(&self) -> ModelGuard<'_> {
+    fn register(&self) -> Nothing {
+        Nothing
+    }
+
+    fn pin<'a>(&'a self, _: &'a Nothing) -> ModelGuard<'a> {
         self.turn.take();
         let (id, anything_retired) = self.with(|state| {
             state.next_guard += 1;
@@ -133,12 +169,18 @@ impl Drop for ModelGuard<'_> {
             for garbage in &mut state.limbo {
                 garbage.held_by.retain(|id| *id != self.id);
             }
-            state.free_unheld();
         });
+        self.collector.free_unheld();
     }
 }
 
 impl Guard for ModelGuard<'_> {
+    type Memory = Heap;
+
+    fn memory(&self) -> &Heap {
+        &Heap
+    }
+
     unsafe fn retire<T: Retired>(&self, ptr: *mut T) {
         unsafe fn mark_freed<T: Retired>(ptr: *mut ()) {
             // SAFETY: the caller knows that the bytes are still there.
@@ -147,7 +189,11 @@ impl Guard for ModelGuard<'_> {
         }
         unsafe fn reclaim<T: Retired>(ptr: *mut ()) {
             // SAFETY: guaranteed by the caller.
-            unsafe { T::reclaim(ptr.cast::<T>()) };
+            unsafe { T::reclaim(ptr.cast::<T>(), &Heap) };
+        }
+        unsafe fn expire<T: Retired>(ptr: *mut ()) -> bool {
+            // SAFETY: guaranteed by the caller.
+            unsafe { T::expire(ptr.cast::<T>()) }
         }
         // SAFETY: valid by contract.
         let object = unsafe { &*ptr };
@@ -166,6 +212,8 @@ impl Guard for ModelGuard<'_> {
             state.limbo.push(Garbage {
                 ptr: ptr.cast(),
                 held_by,
+                again: false,
+                expire: expire::<T>,
                 mark_freed: mark_freed::<T>,
                 reclaim: reclaim::<T>,
                 bytes,
