@@ -79,7 +79,7 @@ pub mod internals {
     };
     #[cfg(loom)]
     pub use crate::reclaim::ModelReclaim;
-    pub use crate::reclaim::{EpochReclaim, HyalineReclaim, Leave, Reclaim};
+    pub use crate::reclaim::{EpochReclaim, HyalineReclaim, Leave, LimboReclaim, Reclaim};
     pub use crate::sync::order::REGISTRY;
     pub use crate::sync::pause;
     pub use crate::trace::{Layer, Span, Trace};

@@ -27,10 +27,10 @@ pub use self::model::Leave;
 pub(crate) use self::model::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Record, Threads};
 
 #[cfg(not(loom))]
-pub(crate) use self::std_impl::{PerThread, fence_after_draw, store_load_fence};
+pub(crate) use self::std_impl::{PerThread, fence_after_draw, full_fence, store_load_fence};
 
 #[cfg(loom)]
-pub(crate) use self::model::{PerThread, Turn, fence_after_draw, store_load_fence};
+pub(crate) use self::model::{PerThread, Turn, fence_after_draw, full_fence, store_load_fence};
 
 /// A number that one thread adds to and any thread may read. A statistic, never part of a protocol: it stays a
 /// standard atomic under loom, where it would only multiply the interleavings.
@@ -258,6 +258,22 @@ orderings! {
     SPARE_SLOT = AcqRel, weaker Relaxed;
     /// Claims a slot never used before, before its bound is published (F2).
     CLAIM_SLOT = SeqCst, weaker Relaxed;
+    // ---- records of threads (reclaim/threads.rs, reclaim/limbo.rs) ----
+    /// Adds a thread's record to the list; publishes its fields. Pairs with [`READ_RECORDS`].
+    ADD_RECORD = Release, weaker Relaxed;
+    /// Loads the list of records. Pairs with [`ADD_RECORD`].
+    READ_RECORDS = Acquire, weaker Relaxed;
+    /// Gives a record up at its thread's end. Pairs with [`TAKE_RECORD`].
+    LEAVE_RECORD = Release, weaker Relaxed;
+    /// Takes over a record whose thread has ended. Pairs with [`LEAVE_RECORD`].
+    TAKE_RECORD = Acquire, weaker Relaxed;
+    // ---- the collector with limbo lists (reclaim/limbo.rs) ----
+    /// Pins a thread. Pairs with [`READ_TURN`]: the accesses of the pin before stay before it.
+    PIN_TURN = Release, weaker Relaxed;
+    /// Unpins a thread. Pairs with [`READ_TURN`]: all accesses of the pin are before the freeing.
+    UNPIN_TURN = Release, weaker Relaxed;
+    /// Reads another thread's turn. Pairs with [`UNPIN_TURN`] and [`PIN_TURN`].
+    READ_TURN = Acquire, weaker Relaxed;
     // ---- garbage that changes hands (reclaim/stack.rs) ----
     /// Pushes to a stack of orphans; publishes the item. Pairs with [`TAKE_ORPHANS`].
     PUSH_ORPHAN = Release, weaker Relaxed;
@@ -274,6 +290,10 @@ orderings! {
     F2_PRUNER = SeqCst, weaker Relaxed;
     /// F4, reading side: a thread that has seen a later clock then reads a status.
     F4_READER = SeqCst, weaker Relaxed;
+    /// The pin's side of a grace period: turn stored, then shared memory read.
+    LIMBO_PIN = SeqCst, weaker Relaxed;
+    /// The retiring side of a grace period: unlinked, then the turns read.
+    LIMBO_SEAL = SeqCst, weaker Relaxed;
     /// The model's collector: a pin comes after every retirement before it, which real collectors bring about by
     /// a fence of their own (reclaim/model.rs).
     MODEL_PIN = SeqCst, weaker Relaxed;
@@ -286,6 +306,12 @@ mod std_impl {
     /// Orders the write before it against the read after it where loom needs to be told; see the module's essay.
     #[inline(always)]
     pub(crate) fn store_load_fence(_point: std::sync::atomic::Ordering) {}
+
+    /// A fence that every build has, where the accesses around it are no part of F1 to F4.
+    #[inline(always)]
+    pub(crate) fn full_fence(point: std::sync::atomic::Ordering) {
+        std::sync::atomic::fence(point);
+    }
 
     /// Keeps reads after the draw of a snapshot from passing it, also those of a library that asks for less than this
     /// crate's own accesses do. On x86-64 the draw holds them back by itself.
@@ -387,6 +413,11 @@ mod model {
         if !point.is_weakened() {
             loom::sync::atomic::fence(Ordering::SeqCst);
         }
+    }
+
+    /// The same, for [`super::order::LIMBO_PIN`] and its partner.
+    pub(crate) fn full_fence(point: Named) {
+        store_load_fence(point);
     }
 
     /// Lets loom try both orders of two accesses to one location.

@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::*;
-use crate::reclaim::{EpochReclaim, HyalineReclaim, Reclaim};
+use crate::reclaim::{EpochReclaim, HyalineReclaim, LimboReclaim, Reclaim};
 use crate::sync::AtomicBool;
 
 fn ts(number: u64) -> Timestamp {
@@ -80,6 +80,11 @@ fn life_of_a_chain<R: Reclaim>() {
 #[test]
 fn a_chain_lives_and_dies_under_epochs() {
     life_of_a_chain::<EpochReclaim>();
+}
+
+#[test]
+fn a_chain_lives_and_dies_in_limbo() {
+    life_of_a_chain::<LimboReclaim>();
 }
 
 #[test]
@@ -171,4 +176,5 @@ fn writers_pruners_and_readers_share_a_chain() {
     }
     check::<EpochReclaim>();
     check::<HyalineReclaim>();
+    check::<LimboReclaim>();
 }

@@ -6,7 +6,8 @@
 //!
 //! | variant | library | what an experiment compares |
 //! |---|---|---|
-//! | [`EpochReclaim`] (default) | crossbeam-epoch | epochs (Fraser, 2004): cheap pins, one stalled reader holds everything back |
+//! | [`LimboReclaim`] (default) | none, our own | limbo lists per thread, grace periods by turns: no shared word, versions come back to their thread |
+//! | [`EpochReclaim`] | crossbeam-epoch | epochs (Fraser, 2004): cheap pins, one stalled reader holds everything back |
 //! | [`HyalineReclaim`] | seize | Hyaline (Nikolaev and Ravindran, PLDI 2021): reference counts per batch, freed by whoever leaves last |
 //! | `ModelReclaim` | none, loom builds only | an ideal collector that catches use after free, double retirement and leaks |
 //!
@@ -21,8 +22,10 @@
 
 mod epoch;
 mod hyaline;
+mod limbo;
 #[cfg(loom)]
 mod model;
+mod pool;
 mod stack;
 #[cfg(not(loom))]
 mod threads;
@@ -35,6 +38,7 @@ use crossbeam_utils::CachePadded;
 pub use self::epoch::EpochReclaim;
 pub(crate) use self::epoch::PinsEpoch;
 pub use self::hyaline::HyalineReclaim;
+pub use self::limbo::LimboReclaim;
 #[cfg(loom)]
 pub use self::model::ModelReclaim;
 #[cfg(not(loom))]

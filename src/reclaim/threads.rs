@@ -24,8 +24,8 @@
 //!
 //! | atomic | writer | reader | what the pair publishes |
 //! |---|---|---|---|
-//! | `first` | Release, in `add` | Acquire, in `iter` and `claim` | the new record's fields |
-//! | `taken` | Release, in `leave` | Acquire, in `claim` | everything the last owner did to its part |
+//! | `first` | `ADD_RECORD` | `READ_RECORDS` | the new record's fields |
+//! | `taken` | `LEAVE_RECORD` | `TAKE_RECORD` | everything the last owner did to its part |
 //!
 //! # Progress
 //!
@@ -34,8 +34,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+
+use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, order};
 
 /// Told on a thread's last use of a store.
 pub trait Leave {
@@ -91,7 +92,7 @@ impl<S: Send + Sync, L: Send + Leave> Registered for Registry<S, L> {
         let slot = unsafe { &*slot.cast::<Slot<S, L>>() };
         slot.record.local.leave();
         // ORDERING: Release; pairs with `claim`. INVARIANT 1: from here on another thread may own it.
-        slot.taken.store(false, Ordering::Release);
+        slot.taken.store(false, order::LEAVE_RECORD);
     }
 }
 
@@ -136,7 +137,7 @@ impl<S: Send + Sync + 'static, L: Send + Leave + 'static> Threads<S, L> {
     pub(crate) fn new() -> Self {
         Self {
             // ORDERING: Relaxed; the numbers need only differ.
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id: NEXT_ID.fetch_add(1, order::COUNT),
             registry: Arc::new(Registry {
                 first: AtomicPtr::new(ptr::null_mut()),
             }),
@@ -190,7 +191,7 @@ impl<S: Send + Sync + 'static, L: Send + Leave + 'static> Threads<S, L> {
             // ORDERING: Acquire; pairs with `leave`. Failure: somebody else has it. INVARIANT 1.
             let taken = slot
                 .taken
-                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed);
+                .compare_exchange(false, true, order::TAKE_RECORD, order::COUNT);
             if taken.is_ok() {
                 return slot;
             }
@@ -201,7 +202,7 @@ impl<S: Send + Sync + 'static, L: Send + Leave + 'static> Threads<S, L> {
             next: ptr::null(),
         }));
         // ORDERING: Relaxed; the exchange checks it, and `iter` acquires what it follows.
-        let mut first = self.registry.first.load(Ordering::Relaxed);
+        let mut first = self.registry.first.load(order::COUNT);
         loop {
             // SAFETY: not published yet.
             unsafe { (*slot).next = first };
@@ -209,7 +210,7 @@ impl<S: Send + Sync + 'static, L: Send + Leave + 'static> Threads<S, L> {
             match self
                 .registry
                 .first
-                .compare_exchange(first, slot, Ordering::Release, Ordering::Relaxed)
+                .compare_exchange(first, slot, order::ADD_RECORD, order::COUNT)
             {
                 Ok(_) => return slot,
                 Err(now) => first = now,
@@ -224,7 +225,7 @@ impl<S: Send + Sync + 'static, L: Send + Leave + 'static> Threads<S, L> {
 
     fn slots(&self) -> impl Iterator<Item = &Slot<S, L>> {
         // ORDERING: Acquire; pairs with `claim`. The rest of the list was published with its first slot or before.
-        let mut next = self.registry.first.load(Ordering::Acquire).cast_const();
+        let mut next = self.registry.first.load(order::READ_RECORDS).cast_const();
         std::iter::from_fn(move || {
             // SAFETY: null, or a published slot, which lives as long as `self` (invariant 3).
             let slot = unsafe { next.as_ref() }?;
@@ -258,13 +259,13 @@ mod tests {
 
     impl Leave for Noted {
         fn leave(&self) {
-            self.left.fetch_add(1, Ordering::Relaxed);
+            self.left.fetch_add(1, order::COUNT);
         }
     }
 
     impl Drop for Noted {
         fn drop(&mut self) {
-            self.left.fetch_add(100, Ordering::Relaxed);
+            self.left.fetch_add(100, order::COUNT);
         }
     }
 
@@ -287,17 +288,14 @@ mod tests {
                 let mine = store.mine(|| record(&left));
                 assert_eq!(mine.local.number.get(), if round == 0 { 0 } else { number });
                 mine.local.number.set(number);
-                mine.shared.fetch_add(1, Ordering::Relaxed);
+                mine.shared.fetch_add(1, order::COUNT);
             }
         }
         for store in &stores {
-            assert_eq!(
-                store.iter().map(|sum| sum.load(Ordering::Relaxed)).collect::<Vec<_>>(),
-                [3]
-            );
+            assert_eq!(store.iter().map(|sum| sum.load(order::COUNT)).collect::<Vec<_>>(), [3]);
         }
         drop(stores);
-        assert_eq!(left.load(Ordering::Relaxed), 100 * 3 * RECENT_STORES as u64);
+        assert_eq!(left.load(order::COUNT), 100 * 3 * RECENT_STORES as u64);
     }
 
     #[test]
@@ -313,7 +311,7 @@ mod tests {
                 });
             });
             // A scope may end before its thread's destructors have run.
-            while left.load(Ordering::Relaxed) < round {
+            while left.load(order::COUNT) < round {
                 std::thread::yield_now();
             }
         }
@@ -347,9 +345,9 @@ mod tests {
             std::thread::yield_now();
         }
         drop(store);
-        assert_eq!(left.load(Ordering::Relaxed), 100, "dropped with the store");
+        assert_eq!(left.load(order::COUNT), 100, "dropped with the store");
         sender.send(()).expect("the thread waits");
         thread.join().expect("it does not follow the record");
-        assert_eq!(left.load(Ordering::Relaxed), 100);
+        assert_eq!(left.load(order::COUNT), 100);
     }
 }
