@@ -51,6 +51,7 @@ mod trace;
 mod transaction;
 mod types;
 mod value;
+mod write_set;
 
 pub use database::{Database, DatabaseBuilder};
 pub use error::{Error, Result};
@@ -76,6 +77,7 @@ pub mod internals {
     pub use crate::mvcc::ModelView;
     pub use crate::mvcc::{
         Chain, Clock, Conflicting, DefaultStore, OpenSnapshot, ReaderDriven, TICK, VersionedStore, Write, WriterDriven,
+        Writes,
     };
     #[cfg(loom)]
     pub use crate::reclaim::ModelReclaim;

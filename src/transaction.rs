@@ -8,22 +8,21 @@
 //! other writes may both commit (write skew).
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::commit::{Engine, check_key, check_value};
 use crate::error::{Error, Result};
-use crate::mvcc::Write;
+use crate::mvcc::Writes;
 use crate::snapshot::Snapshot;
 use crate::types::{Key, RunId, Timestamp, TypeTag};
+use crate::write_set::WriteSet;
 
 /// An open transaction on one run; made by [`Database::transaction`](crate::Database::transaction).
 pub struct Transaction<'db> {
     engine: &'db Engine,
     run: RunId,
     snapshot: Snapshot<'db>,
-    /// By encoded key; `None` deletes.
-    writes: BTreeMap<Key, Option<Box<[u8]>>>,
+    writes: WriteSet,
 }
 
 impl<'db> Transaction<'db> {
@@ -32,7 +31,7 @@ impl<'db> Transaction<'db> {
             engine,
             run,
             snapshot: Snapshot::new(engine),
-            writes: BTreeMap::new(),
+            writes: WriteSet::new(),
         }
     }
 
@@ -103,7 +102,7 @@ impl<'db> Transaction<'db> {
     pub fn cas(&mut self, key: impl AsRef<[u8]>, expected: Timestamp, value: impl AsRef<[u8]>) -> Result<()> {
         let key = key.as_ref();
         let encoded = Key::new(&self.run, TypeTag::Raw, key);
-        if self.writes.contains_key(&encoded) {
+        if self.writes.get(&encoded).is_some() {
             let text = format!("cas on key {encoded}, which this transaction has already written; use put");
             return Err(Error::InvalidOperation(text));
         }
@@ -141,7 +140,7 @@ impl<'db> Transaction<'db> {
         check_key(key)?;
         let encoded = Key::new(&self.run, tag, key);
         match self.writes.get(&encoded) {
-            Some(own) => Ok(own.as_deref().map(read)),
+            Some(own) => Ok(own.map(read)),
             None => {
                 let at = self.snapshot.timestamp();
                 Ok(self.engine.store().get_at(&encoded, at, |value, _| read(value)))
@@ -160,9 +159,7 @@ impl<'db> Transaction<'db> {
         self.engine.check_open()?;
         check_key(key)?;
         check_value(length)?;
-        let mut value = vec![0; length].into_boxed_slice();
-        fill(&mut value);
-        self.writes.insert(Key::new(&self.run, tag, key), Some(value));
+        self.writes.put(Key::new(&self.run, tag, key), length, fill);
         Ok(())
     }
 
@@ -170,7 +167,7 @@ impl<'db> Transaction<'db> {
     pub(crate) fn delete_tagged(&mut self, tag: TypeTag, key: &[u8]) -> Result<bool> {
         let existed = self.get_tagged(tag, key, |_| ())?.is_some();
         if existed {
-            self.writes.insert(Key::new(&self.run, tag, key), None);
+            self.writes.delete(Key::new(&self.run, tag, key));
         }
         Ok(existed)
     }
@@ -181,9 +178,9 @@ impl<'db> Transaction<'db> {
         let first = Key::new(&self.run, tag, prefix);
         let own = self
             .writes
-            .range(first.clone()..)
+            .from(&first)
             .take_while(|(key, _)| key.as_bytes().starts_with(first.as_bytes()));
-        let mut own = own.map(|(key, value)| (key.user_key(), value.as_deref())).peekable();
+        let mut own = own.map(|(key, value)| (key.user_key(), value)).peekable();
         let mut records = Vec::new();
         for (key, value) in self.snapshot.scan_tagged(&self.run, tag, prefix) {
             while let Some((own_key, own_value)) = own.next_if(|(own_key, _)| *own_key < key.as_slice()) {
@@ -203,15 +200,10 @@ impl<'db> Transaction<'db> {
     /// Commits: all writes at one timestamp, or none and [`Error::Conflict`].
     pub(crate) fn commit(self) -> Result<()> {
         self.engine.check_open()?;
-        if self.writes.is_empty() {
+        if self.writes.len() == 0 {
             return Ok(());
         }
-        let writes = self
-            .writes
-            .into_iter()
-            .map(|(key, value)| Write { key, value })
-            .collect();
-        match self.engine.store().commit(self.snapshot.raw(), writes) {
+        match self.engine.store().commit(self.snapshot.raw(), &self.writes) {
             Ok(_) => Ok(()),
             Err(conflicting) => Err(Error::Conflict {
                 key: Box::new(conflicting.key),

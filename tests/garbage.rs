@@ -54,7 +54,11 @@ fn retired_bytes_count_the_write_sets() {
     let (rounds, bytes) = (50_u64, 100_000_usize);
     let value = vec![7; bytes];
     for _ in 0..rounds {
-        database.transaction(run, |txn| txn.put("k", &value)).unwrap();
+        let body = |txn: &mut unlatched::Transaction<'_>| {
+            txn.put("k", &value)?;
+            txn.put("l", "a second write, so that there is a descriptor")
+        };
+        database.transaction(run, body).unwrap();
     }
     database.sweep();
     let retired = database.stats().retired_bytes;

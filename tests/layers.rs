@@ -41,8 +41,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("snapshot", &["commit", "mvcc", "types", "error"]),
     (
         "transaction",
-        &["snapshot", "commit", "mvcc", "options", "types", "value", "error"],
+        &[
+            "snapshot",
+            "commit",
+            "mvcc",
+            "options",
+            "types",
+            "value",
+            "error",
+            "write_set",
+        ],
     ),
+    ("write_set", &["mvcc", "types"]),
     ("database", EVERYTHING_BELOW_DATABASE),
     ("facade", &["database", "transaction", "types", "value", "error"]),
 ];

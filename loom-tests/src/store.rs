@@ -96,7 +96,8 @@ pub fn commit<C: Clock>(
         key: key(*number),
         value: value.map(|value| Box::from([value])),
     });
-    store.commit(snapshot, writes.collect())
+    let writes: Vec<Write> = writes.collect();
+    store.commit(snapshot, writes.as_slice())
 }
 
 /// Looks at the open snapshots and tidies one key with that look; returns how many versions were retired.

@@ -23,8 +23,10 @@
 //! | `references` | `DROP_OWNER` | `DROP_OWNER` | all use of the descriptor is before its retirement |
 //! | `references` | `DROP_OWNER` | `TAKE_OWNER` | a count of zero brings the decision with it |
 
+use std::alloc::Layout;
 use std::marker::PhantomData;
 use std::ops::Deref;
+use std::ptr::NonNull;
 
 use crate::reclaim::{Guard, Heap, Memory, Retired, Tracked};
 use crate::sync::{AtomicU64, AtomicUsize, order};
@@ -32,7 +34,21 @@ use crate::types::{Key, Timestamp};
 
 use super::status::Status;
 
-/// One write of a transaction.
+/// What a transaction writes, sorted by key, with no key twice.
+pub trait Writes {
+    /// Returns how many keys are written.
+    fn len(&self) -> usize;
+
+    /// Says whether there is nothing to write.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Goes through keys and values in order; `None` deletes.
+    fn iter(&self) -> impl Iterator<Item = (&Key, Option<&[u8]>)>;
+}
+
+/// One write of a transaction, by itself.
 pub struct Write {
     /// The encoded key.
     pub key: Key,
@@ -40,31 +56,82 @@ pub struct Write {
     pub value: Option<Box<[u8]>>,
 }
 
-/// What any thread needs to finish a transaction.
-#[repr(align(8))]
+impl Writes for [Write] {
+    fn len(&self) -> usize {
+        <[Write]>::len(self)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&Key, Option<&[u8]>)> {
+        <[Write]>::iter(self).map(|write| (&write.key, write.value.as_deref()))
+    }
+}
+
+/// What any thread needs to finish a transaction. The write set follows in the same allocation:
+///
+/// ```text
+/// +--------+---------+---------+-----+-----------------+
+/// | header | Entry 0 | Entry 1 | ... | bytes of values |
+/// +--------+---------+---------+-----+-----------------+
+/// ```
+#[repr(C, align(16))]
 pub(crate) struct Descriptor {
     status: AtomicU64,
     references: AtomicUsize,
     read_timestamp: Timestamp,
-    writes: Box<[Write]>,
+    /// Number of entries.
+    count: usize,
+    /// Bytes of all values together.
+    value_bytes: usize,
+    /// Bytes that long keys have elsewhere.
+    key_bytes: usize,
     tracked: Tracked,
 }
 
-// SAFETY: frees the box that `OwnedDescriptor::new` leaked; dropping it runs no user code.
+/// One write: the key, and where its value begins among the bytes of values.
+struct Entry {
+    key: Key,
+    start: usize,
+    /// [`TOMBSTONE`] deletes.
+    length: u32,
+}
+
+/// Length of a write that deletes. No value is that long.
+const TOMBSTONE: u32 = u32::MAX;
+
+const _: () = assert!(crate::types::MAX_VALUE_BYTES < TOMBSTONE as usize);
+const _: () = assert!(size_of::<Descriptor>().is_multiple_of(align_of::<Entry>()));
+const _: () = assert!(align_of::<Descriptor>() >= align_of::<Entry>());
+
+/// Returns the layout of a descriptor with so many writes and bytes of values.
+fn layout_of(count: usize, value_bytes: usize) -> Layout {
+    let entries = count.checked_mul(size_of::<Entry>());
+    let size = entries.and_then(|entries| entries.checked_add(size_of::<Descriptor>() + value_bytes));
+    Layout::from_size_align(size.unwrap_or(usize::MAX), align_of::<Descriptor>())
+        .expect("a write set that was buffered fits into the address space")
+}
+
+// SAFETY: gives back the allocation that `new_descriptor` made, after dropping its keys; no user code runs.
 unsafe impl Retired for Descriptor {
-    unsafe fn reclaim<M: Memory>(ptr: *mut Self, _memory: &M) {
-        // SAFETY: from `Box::into_raw`, and the only call, by contract.
-        drop(unsafe { Box::from_raw(ptr) });
+    unsafe fn reclaim<M: Memory>(ptr: *mut Self, memory: &M) {
+        let descriptor = DescriptorRef {
+            ptr,
+            lifetime: PhantomData,
+        };
+        let layout = layout_of(descriptor.count, descriptor.value_bytes);
+        for number in 0..descriptor.count {
+            // SAFETY: initialised by `new_descriptor`, and dropped here alone.
+            unsafe { descriptor.entry_ptr(number).drop_in_place() };
+        }
+        // SAFETY: the only call, by contract; the fields need dropping in loom builds, where atomics are registered.
+        unsafe { ptr.drop_in_place() };
+        // SAFETY: a descriptor is not at address zero.
+        let block = unsafe { NonNull::new_unchecked(ptr.cast::<u8>()) };
+        // SAFETY: allocated with this layout, and the only call, by contract.
+        unsafe { memory.free(block, layout) };
     }
 
     fn bytes(&self) -> usize {
-        let values = self
-            .writes
-            .iter()
-            .filter_map(|write| write.value.as_ref())
-            .map(|value| value.len());
-        let keys = self.writes.iter().map(|write| write.key.heap_bytes());
-        size_of::<Self>() + size_of_val::<[Write]>(&self.writes) + values.sum::<usize>() + keys.sum::<usize>()
+        layout_of(self.count, self.value_bytes).size() + self.key_bytes
     }
 
     fn tracked(&self) -> &Tracked {
@@ -73,21 +140,9 @@ unsafe impl Retired for Descriptor {
 }
 
 impl Descriptor {
-    /// Returns the write set, sorted by key.
-    pub(crate) fn writes(&self) -> &[Write] {
-        &self.writes
-    }
-
     /// Returns the timestamp of the snapshot that the transaction reads.
     pub(crate) fn read_timestamp(&self) -> Timestamp {
         self.read_timestamp
-    }
-
-    /// Returns the number of the write to `key`, which the write set has.
-    pub(crate) fn position(&self, key: &Key) -> usize {
-        self.writes
-            .binary_search_by(|write| write.key.cmp(key))
-            .expect("a version that names the transaction hangs at a key of its write set")
     }
 
     /// Returns where the transaction stands.
@@ -162,6 +217,64 @@ impl<'g> DescriptorRef<'g> {
         self.ptr
     }
 
+    /// Returns the address of an entry, or of what follows the last one.
+    #[inline]
+    fn entry_ptr(self, number: usize) -> *mut Entry {
+        debug_assert!(number <= self.count);
+        // SAFETY: the entries follow the header in the same allocation.
+        let entries = unsafe { self.ptr.add(1) }.cast::<Entry>();
+        // SAFETY: there are no fewer than `number` of them.
+        unsafe { entries.add(number) }
+    }
+
+    #[inline]
+    fn entry(self, number: usize) -> &'g Entry {
+        assert!(number < self.count, "a write of the write set");
+        // SAFETY: initialised before the descriptor was reachable and immutable since (invariant 3); it lives as long
+        // as the header.
+        unsafe { &*self.entry_ptr(number) }
+    }
+
+    /// Returns how many keys the transaction writes.
+    #[inline]
+    pub(crate) fn len(self) -> usize {
+        self.count
+    }
+
+    /// Returns the key of a write.
+    #[inline]
+    pub(crate) fn key(self, number: usize) -> &'g Key {
+        &self.entry(number).key
+    }
+
+    /// Returns the value of a write, or `None` if it deletes.
+    #[inline]
+    pub(crate) fn value(self, number: usize) -> Option<&'g [u8]> {
+        let entry = self.entry(number);
+        if entry.length == TOMBSTONE {
+            return None;
+        }
+        let values = self.entry_ptr(self.count).cast_const().cast::<u8>();
+        // SAFETY: the values follow the entries in the same allocation, and this one begins at `start`.
+        let value = unsafe { values.add(entry.start) };
+        // SAFETY: so many bytes are there, written before the descriptor was reachable (invariant 3).
+        Some(unsafe { std::slice::from_raw_parts(value, entry.length as usize) })
+    }
+
+    /// Returns the number of the write to `key`, which the write set has.
+    pub(crate) fn position(self, key: &Key) -> usize {
+        let (mut low, mut high) = (0, self.count);
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.key(middle).cmp(key) {
+                std::cmp::Ordering::Equal => return middle,
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        unreachable!("a version that names the transaction hangs at a key of its write set")
+    }
+
     /// Says whether both are the same transaction.
     #[inline]
     pub(crate) fn is(self, other: DescriptorRef<'_>) -> bool {
@@ -193,7 +306,7 @@ impl<'g> DescriptorRef<'g> {
     pub(crate) fn release(self, guard: &impl Guard) {
         // ORDERING: AcqRel; all uses by those who released before are before the retirement.
         if self.references.fetch_sub(1, order::DROP_OWNER) == 1 {
-            // SAFETY: from `Box::into_raw`. The count was one and is zero for good (invariant 2), so this is the
+            // SAFETY: from `new_descriptor`. The count was one and is zero for good (invariant 2), so this is the
             // only retirement, and no version's word leads here any more.
             unsafe { guard.retire(self.ptr) };
         }
@@ -227,22 +340,59 @@ impl Deref for DescriptorRef<'_> {
 
 /// Returns a new descriptor, not reachable yet, holding its owner's reference. It is readable for as long as the guard
 /// is held: should the owner's release be the last, the retirement comes after the pin.
-pub(crate) fn new_descriptor<'g>(
+pub(crate) fn new_descriptor<'g, G: Guard, W: Writes + ?Sized>(
     read_timestamp: Timestamp,
-    writes: Box<[Write]>,
-    _guard: &'g impl Guard,
+    writes: &W,
+    guard: &'g G,
 ) -> DescriptorRef<'g> {
-    // INVARIANT 3.
-    debug_assert!(writes.is_sorted_by(|a, b| a.key < b.key));
+    let count = writes.len();
+    let value_bytes = writes.iter().filter_map(|(_, value)| value).map(<[u8]>::len).sum();
+    let block = guard.memory().allocate(layout_of(count, value_bytes));
+    let header = block.cast::<Descriptor>();
     let descriptor = Descriptor {
         status: AtomicU64::new(Status::Active.encode()),
         references: AtomicUsize::new(1),
         read_timestamp,
-        writes,
+        count,
+        value_bytes,
+        key_bytes: writes.iter().map(|(key, _)| key.heap_bytes()).sum(),
         tracked: Tracked::default(),
     };
-    DescriptorRef {
-        ptr: Box::into_raw(Box::new(descriptor)),
-        lifetime: PhantomData,
+    // SAFETY: freshly allocated, with room for the header.
+    unsafe { header.write(descriptor) };
+    // SAFETY: the entries follow the header.
+    let entries = unsafe { header.add(1) }.cast::<Entry>();
+    // SAFETY: the values follow the entries.
+    let values = unsafe { entries.add(count) }.cast::<u8>();
+    let (mut number, mut start) = (0, 0);
+    for (key, value) in writes.iter() {
+        // What was promised decides the layout, whatever the iterator does.
+        assert!(number < count, "a write set has as many writes as it says");
+        let length = value.map_or(0, <[u8]>::len);
+        assert!(length <= value_bytes - start, "and as many bytes");
+        if let Some(value) = value {
+            // SAFETY: inside of the room for values, as just checked.
+            let place = unsafe { values.add(start) };
+            // SAFETY: as above, and apart from `value`, being new.
+            unsafe { std::ptr::copy_nonoverlapping(value.as_ptr(), place.as_ptr(), length) };
+        }
+        let entry = Entry {
+            key: key.clone(),
+            start,
+            length: value.map_or(TOMBSTONE, |_| length as u32),
+        };
+        // SAFETY: there are more than `number` entries, as just checked.
+        let place = unsafe { entries.add(number) };
+        // SAFETY: as above.
+        unsafe { place.write(entry) };
+        (number, start) = (number + 1, start + length);
     }
+    assert_eq!(number, count, "a write set has as many writes as it says");
+    let descriptor = DescriptorRef {
+        ptr: header.as_ptr(),
+        lifetime: PhantomData,
+    };
+    // INVARIANT 3.
+    debug_assert!((1..count).all(|number| descriptor.key(number - 1) < descriptor.key(number)));
+    descriptor
 }

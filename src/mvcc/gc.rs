@@ -50,7 +50,7 @@ use crate::types::{Key, Timestamp};
 
 use super::chain::{Chain, Head, VersionRef, Word};
 use super::clock::Clock;
-use super::descriptor::Write;
+use super::descriptor::DescriptorRef;
 use super::snapshots::{KeptSlots, View};
 use super::status::Status;
 use super::{Pin, VersionedStore};
@@ -189,16 +189,17 @@ where
     }
 
     /// Tidies what an aborted transaction has left: versions at heads, and chains that it inserted. O(keys written).
-    pub(super) fn tidy_after_abort(&self, writes: &[Write], guard: &Pin<'_, R>) {
+    pub(super) fn tidy_after_abort(&self, transaction: DescriptorRef<'_>, guard: &Pin<'_, R>) {
         let mut local = guard.gc();
-        for write in writes {
-            let Some(node) = self.index.find(&write.key, guard) else {
+        for number in 0..transaction.len() {
+            let key = transaction.key(number);
+            let Some(node) = self.index.find(key, guard) else {
                 continue;
             };
             let tidied = self.tidy(node, &local.view, guard);
             guard.count_unlinked(tidied.retired);
             if tidied.left_behind {
-                local.remember(&write.key);
+                local.remember(key);
                 local.owed += 1;
             }
         }

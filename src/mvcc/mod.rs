@@ -42,7 +42,7 @@ use std::ops::{Bound, ControlFlow, Deref};
 
 pub use self::chain::Chain;
 pub use self::clock::{Clock, ReaderDriven, TICK, WriterDriven};
-pub use self::descriptor::Write;
+pub use self::descriptor::{Write, Writes};
 #[cfg(loom)]
 pub use self::model::ModelView;
 pub use self::snapshots::OpenSnapshot;
@@ -381,14 +381,56 @@ where
     }
 
     /// Commits a transaction that read from `snapshot`, which stays open until this returns: all of its writes, sorted
-    /// by key, become visible at the returned timestamp, or none and the number of the write in conflict is returned.
-    pub fn commit(&self, snapshot: &OpenSnapshot, writes: Box<[Write]>) -> Result<Timestamp, Conflicting> {
+    /// by key and not none, become visible at the returned timestamp, or none and the write in conflict is returned.
+    #[inline]
+    pub fn commit<W: Writes + ?Sized>(&self, snapshot: &OpenSnapshot, writes: &W) -> Result<Timestamp, Conflicting> {
         let guard = self.pin();
-        let transaction = descriptor::new_descriptor(snapshot.timestamp(), writes, guard.raw());
+        if writes.len() == 1
+            && let Some((key, value)) = writes.iter().next()
+        {
+            return self.commit_one(snapshot.timestamp(), key, value, &guard);
+        }
+        self.commit_many(
+            descriptor::new_descriptor(snapshot.timestamp(), writes, guard.raw()),
+            &guard,
+        )
+    }
+
+    /// Commits a transaction of one write, which is a put that judges what it replaces: nothing newer than the snapshot.
+    /// It needs no descriptor, since there is nothing that a helper would have to link.
+    #[inline]
+    fn commit_one<'g>(
+        &'g self,
+        read_timestamp: Timestamp,
+        key: &Key,
+        value: Option<&[u8]>,
+        guard: &'g Pin<'_, R>,
+    ) -> Result<Timestamp, Conflicting> {
+        let version = match value {
+            Some(value) => OwnedVersion::copy(value, guard.memory()),
+            None => OwnedVersion::tombstone(guard.memory()),
+        };
+        // The first committer wins: what the new version replaces must be what the snapshot saw.
+        let is_unchanged = |newest: Option<Newest<'_>>| match newest {
+            Some(newest) if newest.timestamp > read_timestamp => Err(()),
+            _ => Ok(()),
+        };
+        self.write(key, version, is_unchanged, guard).map_err(|()| {
+            guard.counters().conflicts.add(1);
+            Conflicting { key: key.clone() }
+        })
+    }
+
+    /// Commits a transaction of several writes.
+    fn commit_many<'g>(
+        &'g self,
+        transaction: descriptor::DescriptorRef<'g>,
+        guard: &'g Pin<'_, R>,
+    ) -> Result<Timestamp, Conflicting> {
         let mut linked = Linked::new();
-        self.install(transaction, 0, &guard, Some(&mut linked));
+        self.install(transaction, 0, guard, Some(&mut linked));
         let decide = self.trace.span(Layer::Decide);
-        let decision = self.settle_transaction(transaction, For::Own, &guard);
+        let decision = self.settle_transaction(transaction, For::Own, guard);
         decide.end();
         pause::reached(Step::Decided);
         let result = match decision {
@@ -399,7 +441,7 @@ where
             Status::Aborted(write) => {
                 guard.counters().conflicts.add(1);
                 Err(Conflicting {
-                    key: transaction.writes()[write].key.clone(),
+                    key: transaction.key(write).clone(),
                 })
             }
             Status::Active | Status::Prepared => unreachable!("installed and settled"),
@@ -408,8 +450,8 @@ where
             version.resolve_owner(transaction, decision, guard.raw());
         }
         match result {
-            Ok(timestamp) => self.after_commit(transaction, &linked, timestamp, &guard),
-            Err(_) => self.tidy_after_abort(transaction.writes(), &guard),
+            Ok(timestamp) => self.after_commit(transaction, &linked, timestamp, guard),
+            Err(_) => self.tidy_after_abort(transaction, guard),
         }
         transaction.release(guard.raw());
         result
@@ -424,16 +466,17 @@ where
         timestamp: Timestamp,
         guard: &'g Pin<'_, R>,
     ) {
-        for (number, write) in transaction.writes().iter().enumerate() {
+        for number in 0..transaction.len() {
+            let key = transaction.key(number);
             let version = match linked.get(number) {
                 Some(version) => Some(*version),
                 None => self
-                    .read_at(&write.key, timestamp, guard)
+                    .read_at(key, timestamp, guard)
                     .filter(|found| found.timestamp == timestamp)
                     .map(|found| found.version),
             };
             if let Some(version) = version {
-                self.prune_after_write(version, timestamp, &write.key, guard);
+                self.prune_after_write(version, timestamp, key, guard);
             }
         }
     }

@@ -188,7 +188,7 @@ where
         guard: &'g Pin<'_, R>,
         mut linked: Option<&mut Linked<'g>>,
     ) {
-        for number in from..transaction.writes().len() {
+        for number in from..transaction.len() {
             match self.install_one(transaction, number, guard) {
                 Some(version) => {
                     if let Some(linked) = &mut linked {
@@ -209,8 +209,7 @@ where
         number: usize,
         guard: &'g Pin<'_, R>,
     ) -> Option<VersionRef<'g>> {
-        let write = &transaction.writes()[number];
-        let key = &write.key;
+        let key = transaction.key(number);
         let mut unlinked = None;
         loop {
             let search = self.trace.span(Layer::IndexSearch);
@@ -244,7 +243,7 @@ where
             }
             let version = unlinked
                 .take()
-                .unwrap_or_else(|| OwnedVersion::owned_by(transaction, write.value.as_deref(), guard.memory()));
+                .unwrap_or_else(|| OwnedVersion::owned_by(transaction, transaction.value(number), guard.memory()));
             version.set_next(newest.map(|newest| newest.version));
             if !transaction.take() {
                 return None;

@@ -99,10 +99,9 @@ pub struct Registration {
 unsafe impl Send for Registration {}
 
 impl Leave for Registration {
-    /// The library hands a bag over by itself; what is in this one waits for the record's next owner.
-    fn leave(&self) {
-        self.handle.pin().flush();
-    }
+    /// What is in the thread's bag waits for the record's next owner: handing it over would run garbage of other
+    /// threads, which counts itself in a thread-local variable that may be gone.
+    fn leave(&self) {}
 }
 
 impl EpochReclaim {

@@ -145,7 +145,8 @@ macro_rules! engine {
                     key: encoded(&key),
                     value: value.map(Vec::into_boxed_slice),
                 });
-                let result = self.commit(&snapshot, writes.collect());
+                let writes: Vec<Write> = writes.collect();
+                let result = self.commit(&snapshot, writes.as_slice());
                 self.close_snapshot(&snapshot);
                 result.is_ok()
             }
