@@ -79,9 +79,9 @@ pub mod internals {
         Chain, Clock, Conflicting, DefaultStore, OpenSnapshot, ReaderDriven, TICK, VersionedStore, Write, WriterDriven,
         Writes,
     };
-    #[cfg(loom)]
-    pub use crate::reclaim::ModelReclaim;
     pub use crate::reclaim::{EpochReclaim, HyalineReclaim, Leave, LimboReclaim, Reclaim};
+    #[cfg(loom)]
+    pub use crate::reclaim::{ModelReclaim, ModelSlot};
     pub use crate::sync::order::REGISTRY;
     pub use crate::sync::pause;
     pub use crate::trace::{Layer, Span, Trace};

@@ -173,6 +173,7 @@ macro_rules! orderings {
                 pub(crate) const $name: Ordering = Ordering::$strong;
                 $(#[$doc])*
                 #[cfg(loom)]
+                #[allow(dead_code, reason = "some are used in other builds alone")]
                 pub(crate) const $name: Named = Named {
                     name: stringify!($name),
                     strong: std::sync::atomic::Ordering::$strong,
@@ -578,6 +579,7 @@ mod model {
 
     /// As `reclaim::Leave`; a model calls it where a thread is to leave.
     pub trait Leave {
+        /// Hands back what other threads can use: garbage, free memory.
         fn leave(&self);
     }
 

@@ -14,11 +14,12 @@ const PREEMPTIONS: &str = "2";
 const SECONDS_PER_MODEL: &str = "900";
 
 /// The files of models, each of which must have run.
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "chain",
     "clock",
     "commit",
     "fences",
+    "limbo",
     "reclaim",
     "runner",
     "snapshots",

@@ -40,7 +40,7 @@ pub(crate) use self::epoch::PinsEpoch;
 pub use self::hyaline::HyalineReclaim;
 pub use self::limbo::LimboReclaim;
 #[cfg(loom)]
-pub use self::model::ModelReclaim;
+pub use self::model::{ModelReclaim, ModelSlot};
 #[cfg(not(loom))]
 pub use self::threads::Leave;
 #[cfg(not(loom))]

@@ -18,8 +18,8 @@
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
-use super::{Guard, Heap, Leave, Reclaim, Retired, Totals};
-use crate::sync::{Turn, order, store_load_fence};
+use super::{Guard, Heap, Leave, Memory, Reclaim, Retired, Totals, Tracked};
+use crate::sync::{AtomicPtr, Turn, order, store_load_fence};
 
 /// Lives in [`Tracked`](super::Tracked): linked or unpublished, retired, freed.
 const RETIRED: u8 = 1;
@@ -219,5 +219,129 @@ impl Guard for ModelGuard<'_> {
                 bytes,
             });
         });
+    }
+}
+
+/// One slot whose object is replaced and retired, over any collector: what the models of a real collector need. The
+/// objects stay allocated until the slot is dropped; reclaiming one only marks it, as an access that must not overlap
+/// a reader's.
+pub struct ModelSlot {
+    slot: AtomicPtr<Marked>,
+    objects: Mutex<Vec<usize>>,
+}
+
+/// An object of a [`ModelSlot`].
+struct Marked {
+    /// Read by readers, written when it is reclaimed: loom reports if the one does not happen before the other.
+    life: loom::cell::UnsafeCell<bool>,
+    asks_again: bool,
+    expired: std::sync::atomic::AtomicBool,
+    tracked: Tracked,
+}
+
+// SAFETY: readers only read `life`; it is written by `reclaim`, whose contract is that nobody reaches the object.
+unsafe impl Send for Marked {}
+// SAFETY: as above.
+unsafe impl Sync for Marked {}
+
+// SAFETY: `reclaim` marks, and frees nothing.
+unsafe impl Retired for Marked {
+    unsafe fn expire(ptr: *mut Self) -> bool {
+        // SAFETY: still allocated.
+        let marked = unsafe { &*ptr };
+        assert!(!marked.expired.swap(true, Ordering::Relaxed), "expired twice");
+        marked.asks_again
+    }
+
+    unsafe fn reclaim<M: Memory>(ptr: *mut Self, _memory: &M) {
+        // SAFETY: the bytes stay until the slot is dropped.
+        let marked = unsafe { &*ptr };
+        // SAFETY: nobody else reaches the object, as loom checks.
+        let was = marked
+            .life
+            .with_mut(|life| std::mem::replace(unsafe { &mut *life }, true));
+        assert!(!was, "freed twice");
+    }
+
+    fn bytes(&self) -> usize {
+        size_of::<Self>()
+    }
+
+    fn tracked(&self) -> &Tracked {
+        &self.tracked
+    }
+}
+
+impl ModelSlot {
+    /// Returns a slot with an object in it.
+    #[must_use]
+    pub fn new() -> Self {
+        let slot = Self {
+            slot: AtomicPtr::new(std::ptr::null_mut()),
+            objects: Mutex::new(Vec::new()),
+        };
+        slot.slot.store(slot.object(false), order::LINK_NODE);
+        slot
+    }
+
+    fn object(&self, asks_again: bool) -> *mut Marked {
+        let object = Box::into_raw(Box::new(Marked {
+            life: loom::cell::UnsafeCell::new(false),
+            asks_again,
+            expired: std::sync::atomic::AtomicBool::new(false),
+            tracked: Tracked::default(),
+        }));
+        let mut objects = self.objects.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        objects.push(object.expose_provenance());
+        object
+    }
+
+    /// Reads the slot's object under a guard of its own.
+    ///
+    /// # Panics
+    ///
+    /// If the object was freed.
+    pub fn read<R: Reclaim>(&self, reclaim: &R, local: &R::Local) {
+        let _guard = reclaim.pin(local);
+        // SAFETY: in the slot, and allocated until the slot is dropped.
+        let marked = unsafe { &*self.slot.load(order::READ_NODE) };
+        // SAFETY: written by `reclaim` alone.
+        let freed = marked.life.with(|life| unsafe { *life });
+        assert!(!freed, "use after free");
+    }
+
+    /// Replaces the slot's object by another, and retires it.
+    pub fn replace<R: Reclaim>(&self, asks_again: bool, reclaim: &R, local: &R::Local) {
+        let guard = reclaim.pin(local);
+        let old = self.slot.swap(self.object(asks_again), order::LINK_NODE);
+        // SAFETY: the swap took the only way to it, once.
+        unsafe { guard.retire(old) };
+    }
+
+    /// Lets the collector move on, unpinned before and after.
+    pub fn flush<R: Reclaim>(&self, reclaim: &R, local: &R::Local) {
+        reclaim.pin(local).flush();
+    }
+}
+
+impl Default for ModelSlot {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for ModelSlot {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let objects = self
+            .objects
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        for object in objects.drain(..) {
+            // SAFETY: made by `Box::into_raw` in `object`, and the collector is gone.
+            drop(unsafe { Box::from_raw(std::ptr::with_exposed_provenance_mut::<Marked>(object)) });
+        }
     }
 }

@@ -509,5 +509,5 @@ pub(crate) fn assert_clean<E: Engine>(engine: &E, keys: &[String]) -> Stats {
     stats
 }
 
-/// Retired objects that collectors may keep in the batches of some eight threads, ended ones included.
-const KEPT_BY_COLLECTORS: u64 = 1_000;
+/// Retired objects that collectors may keep in the batches of some thirty threads, ended ones included.
+const KEPT_BY_COLLECTORS: u64 = 2_000;
