@@ -70,9 +70,11 @@ pub use value::{MAX_VALUE_DEPTH, Value};
 /// interface: anything here may change without notice.
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::index::CrossbeamIndex;
     #[cfg(loom)]
     pub use crate::index::ModelIndex;
+    pub use crate::index::{CrossbeamIndex, DEFAULT_HINT_BYTES, Hinted, Hints, KeyHash};
+    #[cfg(any(loom, test))]
+    pub use crate::index::{HintedModel, Mistake};
     #[cfg(loom)]
     pub use crate::mvcc::ModelView;
     pub use crate::mvcc::{

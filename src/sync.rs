@@ -195,6 +195,18 @@ orderings! {
     READ_NODE = Acquire, weaker Relaxed;
     /// Links or unlinks a node of the model's index; publishes its fields. Pairs with [`READ_NODE`].
     LINK_NODE = AcqRel, weaker Relaxed;
+    // ---- hints (index/hints.rs) ----
+    /// Loads a hint that is to be followed. Pairs with [`STORE_HINT`]: the node's fields are visible.
+    READ_HINT = Acquire, weaker Relaxed;
+    /// Loads a hint for a collector that orders every protected load. As [`READ_HINT`].
+    PROTECT_HINT = SeqCst, weaker Relaxed;
+    /// Stores a hint, or moves one to another bucket. Release: the reader that follows it has not met the node's
+    /// creation, and this thread has. Pairs with [`READ_HINT`].
+    STORE_HINT = Release, weaker Relaxed;
+    /// Takes a hint away. What orders it is the collector alone: the second grace period begins after it.
+    CLEAR_HINT = Relaxed, weaker Relaxed;
+    /// Loads or changes the table's size, or the next bucket to be split: numbers, every value of which is safe to use.
+    TABLE_SIZE = Relaxed, weaker Relaxed;
     // ---- version chains (mvcc/chain.rs) ----
     /// Loads a chain's head. Pairs with [`LINK_VERSION`]: the version's fields are visible. `SeqCst`: the reading
     /// side of F1, after the draw of a snapshot.

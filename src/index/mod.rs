@@ -20,13 +20,20 @@
 //!    again.
 //! 4. A node and its value stay readable for as long as the guard under which they were found.
 
+mod buckets;
 mod crossbeam;
+mod hints;
+#[cfg(any(loom, test))]
+mod hints_model;
 #[cfg(loom)]
 mod model;
 
 use std::ops::{Bound, ControlFlow};
 
 pub use self::crossbeam::CrossbeamIndex;
+pub use self::hints::{DEFAULT_HINT_BYTES, Hinted, Hints, KeyHash};
+#[cfg(any(loom, test))]
+pub use self::hints_model::{HintedModel, Mistake};
 #[cfg(loom)]
 pub use self::model::ModelIndex;
 use crate::reclaim::Reclaim;
