@@ -72,7 +72,9 @@ pub use value::{MAX_VALUE_DEPTH, Value};
 pub mod internals {
     #[cfg(loom)]
     pub use crate::index::ModelIndex;
-    pub use crate::index::{CrossbeamIndex, DEFAULT_HINT_BYTES, Hinted, Hints, KeyHash};
+    pub use crate::index::{
+        CrossbeamIndex, DEFAULT_HINT_BYTES, Direction, Hinted, Hints, Index, KeyHash, Node, SkipList,
+    };
     #[cfg(any(loom, test))]
     pub use crate::index::{HintedModel, Mistake};
     #[cfg(loom)]

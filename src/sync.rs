@@ -19,12 +19,12 @@
 #![forbid(unsafe_code)]
 
 #[cfg(not(loom))]
-pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize};
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize};
 
 #[cfg(loom)]
 pub use self::model::Leave;
 #[cfg(loom)]
-pub(crate) use self::model::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Record, Threads};
+pub(crate) use self::model::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Record, Threads};
 
 #[cfg(not(loom))]
 pub(crate) use self::std_impl::{PerThread, fence_after_draw, full_fence, store_load_fence};
@@ -195,6 +195,26 @@ orderings! {
     READ_NODE = Acquire, weaker Relaxed;
     /// Links or unlinks a node of the model's index; publishes its fields. Pairs with [`READ_NODE`].
     LINK_NODE = AcqRel, weaker Relaxed;
+    // ---- the skiplist (index/skiplist.rs) ----
+    /// Loads a link of the skiplist. Pairs with [`LINK_BASE`], [`LINK_TOWER`] and [`UNLINK_NODE`]: the next node's fields
+    /// are visible; and with [`MARK_LINK`]: so are the marks above.
+    READ_LINK = Acquire, weaker Relaxed;
+    /// Loads a link for a collector that orders every protected load. As [`READ_LINK`].
+    PROTECT_LINK = SeqCst, weaker Relaxed;
+    /// Links a node at level 0; publishes its fields. Pairs with [`READ_LINK`].
+    LINK_BASE = Release, weaker Relaxed;
+    /// Links a node at a level above, or gives its own link there another target; publishes fields of the node or of the
+    /// target. Pairs with [`READ_LINK`].
+    LINK_TOWER = Release, weaker Relaxed;
+    /// Marks a link. Release: the marks above are visible with it. Acquire: so are those that it finds.
+    MARK_LINK = AcqRel, weaker Relaxed;
+    /// Links past a marked node. Release: the fields of the node behind it, acquired before, stay published.
+    UNLINK_NODE = Release, weaker Relaxed;
+    /// Loads a node's flags. Pairs with [`RAISE_FLAG`]: the whole tower is linked.
+    READ_FLAGS = Acquire, weaker Relaxed;
+    /// Sets BUILT or GONE. Release: the inserter's links, or the remover's marks, are done; acquire: whoever is second
+    /// sees what the first did, and unlinks the node everywhere.
+    RAISE_FLAG = AcqRel, weaker Relaxed;
     // ---- hints (index/hints.rs) ----
     /// Loads a hint that is to be followed. Pairs with [`STORE_HINT`]: the node's fields are visible.
     READ_HINT = Acquire, weaker Relaxed;
@@ -514,10 +534,19 @@ mod model {
         }
     }
 
+    wrap_atomic!(AtomicU8, loom::sync::atomic::AtomicU8, u8);
     wrap_atomic!(AtomicU64, loom::sync::atomic::AtomicU64, u64);
     wrap_atomic!(AtomicUsize, loom::sync::atomic::AtomicUsize, usize);
     wrap_atomic!(AtomicBool, loom::sync::atomic::AtomicBool, bool);
     wrap_atomic!(AtomicPtr<T>, loom::sync::atomic::AtomicPtr<T>, *mut T);
+
+    impl AtomicU8 {
+        #[track_caller]
+        pub(crate) fn fetch_or(&self, value: u8, order: impl Into<Ordering>) -> u8 {
+            self.turn.take();
+            self.value.fetch_or(value, order.into())
+        }
+    }
 
     macro_rules! wrap_add {
         ($name:ident, $value:ty) => {

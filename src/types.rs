@@ -202,7 +202,7 @@ impl Key {
     }
 
     /// Takes bytes that were encoded before.
-    fn from_encoded(encoded: &[u8]) -> Self {
+    pub(crate) fn from_encoded(encoded: &[u8]) -> Self {
         if encoded.len() > INLINE_KEY_BYTES {
             return Self(Repr::Heap(encoded.into()));
         }
@@ -222,6 +222,19 @@ impl Key {
             Repr::Inline(inline) => &inline.bytes[..usize::from(inline.length)],
             Repr::Heap(bytes) => bytes,
         }
+    }
+
+    /// Returns the first `N` encoded bytes, zeros in place of those that a shorter key lacks.
+    #[inline]
+    pub(crate) fn padded_prefix<const N: usize>(&self) -> [u8; N] {
+        const { assert!(N <= INLINE_KEY_BYTES) }
+        let bytes: &[u8] = match &self.0 {
+            Repr::Inline(inline) => &inline.bytes,
+            Repr::Heap(bytes) => bytes,
+        };
+        let mut prefix = [0; N];
+        prefix.copy_from_slice(&bytes[..N]);
+        prefix
     }
 
     /// Returns how many bytes the key holds beside itself.

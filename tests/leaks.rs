@@ -20,7 +20,10 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 use common::{finishes, seed};
 use unlatched::Database;
-use workloads::{Engine, EpochReaderDriven, EpochWriterDriven, HyalineReaderDriven, HyalineWriterDriven};
+use workloads::{
+    Engine, EpochReaderDriven, EpochWriterDriven, HyalineReaderDriven, HyalineWriterDriven, SkipListEpoch,
+    SkipListHyaline,
+};
 
 /// The watching allocator.
 struct Watching;
@@ -180,12 +183,14 @@ fn drop_in_the_middle<E: Engine>() {
 fn a_dropped_store_gives_back_every_byte() {
     let seed = seed("leaks");
     type Life = fn(u64);
-    let kinds: [(&'static str, Life); 5] = [
+    let kinds: [(&'static str, Life); 7] = [
         ("the database", live_and_die::<Database>),
         ("epochs, reader-driven", live_and_die::<EpochReaderDriven>),
         ("epochs, writer-driven", live_and_die::<EpochWriterDriven>),
         ("hyaline, reader-driven", live_and_die::<HyalineReaderDriven>),
         ("hyaline, writer-driven", live_and_die::<HyalineWriterDriven>),
+        ("skiplist, epochs", live_and_die::<SkipListEpoch>),
+        ("skiplist, hyaline", live_and_die::<SkipListHyaline>),
     ];
     for (name, live_and_die) in kinds {
         let (before, after) = finishes(name, move || {

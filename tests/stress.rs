@@ -16,8 +16,8 @@ use std::thread;
 use common::{Random, finishes, seed};
 use unlatched::{Database, RetryConfig, RunId, Stats};
 use workloads::{
-    Engine, EpochReaderDriven, EpochWriterDriven, HyalineReaderDriven, HyalineWriterDriven, Watcher, Worker, run,
-    sweeper,
+    Engine, EpochReaderDriven, EpochWriterDriven, HyalineReaderDriven, HyalineWriterDriven, SkipListEpoch,
+    SkipListHyaline, Watcher, Worker, run, sweeper,
 };
 
 /// Threads that write; each workload has two or three more that watch.
@@ -75,6 +75,18 @@ fn hyaline_and_a_reader_driven_clock_hold_under_load() {
 #[test]
 fn hyaline_and_a_writer_driven_clock_hold_under_load() {
     every_workload::<HyalineWriterDriven>("hyaline, writer-driven");
+}
+
+/// Goal: the same over the list of our own.
+#[test]
+fn the_skiplist_holds_under_load() {
+    every_workload::<SkipListEpoch>("skiplist, epochs");
+}
+
+/// Goal: the same with the collector that wants its loads ordered.
+#[test]
+fn the_skiplist_and_hyaline_hold_under_load() {
+    every_workload::<SkipListHyaline>("skiplist, hyaline");
 }
 
 const RUN: RunId = RunId::from_bytes([6; 16]);

@@ -44,8 +44,8 @@ where
     V: Send + 'static,
 {
     #[inline]
-    fn key(&self) -> &'g Key {
-        Entry::key(self)
+    fn key(&self) -> Key {
+        Entry::key(self).clone()
     }
 
     #[inline]
@@ -94,7 +94,7 @@ where
     fn remove<'g>(&'g self, node: Self::Node<'g>, guard: &'g R::Guard<'_>) {
         // Once marked, the node is unlinked by the search that marking ends with, or by any later one that meets it.
         if !node.remove() {
-            let _ = self.list.get(Node::key(&node), guard.epoch());
+            let _ = self.list.get(Entry::key(&node), guard.epoch());
         }
     }
 

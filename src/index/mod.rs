@@ -7,6 +7,7 @@
 //! | variant | what it is |
 //! |---|---|
 //! | [`CrossbeamIndex`] (default) | `crossbeam_skiplist::base::SkipList` under the store's guard |
+//! | [`SkipList`] | a list of our own: one cache line per node, no shared counters |
 //! | `ModelIndex` | a few slots with the same contract, for loom builds, where the library cannot run |
 //!
 //! # Contract
@@ -27,6 +28,7 @@ mod hints;
 mod hints_model;
 #[cfg(loom)]
 mod model;
+mod skiplist;
 
 use std::ops::{Bound, ControlFlow};
 
@@ -36,6 +38,7 @@ pub use self::hints::{DEFAULT_HINT_BYTES, Hinted, Hints, KeyHash};
 pub use self::hints_model::{HintedModel, Mistake};
 #[cfg(loom)]
 pub use self::model::ModelIndex;
+pub use self::skiplist::SkipList;
 use crate::reclaim::Reclaim;
 use crate::types::Key;
 
@@ -68,8 +71,8 @@ pub trait Index<V: 'static, R: Reclaim>: Send + Sync + Sized + 'static {
 
 /// A node of an index, valid while its guard is held.
 pub trait Node<'g, V: 'g>: Clone {
-    /// Returns the encoded key.
-    fn key(&self) -> &'g Key;
+    /// Returns a copy of the encoded key.
+    fn key(&self) -> Key;
 
     /// Returns the value.
     fn value(&self) -> &'g V;

@@ -58,9 +58,9 @@ impl<V> Clone for Found<'_, V> {
 }
 
 impl<'g, V> Node<'g, V> for Found<'g, V> {
-    fn key(&self) -> &'g Key {
+    fn key(&self) -> Key {
         self.node.tracked.check();
-        &self.node.key
+        self.node.key.clone()
     }
 
     fn value(&self) -> &'g V {

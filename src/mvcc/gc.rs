@@ -271,8 +271,7 @@ where
         let from = cursor.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         self.index
             .walk((from, Bound::Unbounded), Direction::Ascending, guard, |node| {
-                let key = node.key();
-                let tidied = self.tidy(node, view, guard);
+                let tidied = self.tidy(node.clone(), view, guard);
                 sum.retired += tidied.retired;
                 sum.left_behind |= tidied.left_behind;
                 sum.wants_tick |= tidied.wants_tick;
@@ -280,7 +279,7 @@ where
                 if visited < chains {
                     return ControlFlow::Continue(());
                 }
-                last = Some(key.clone());
+                last = Some(node.key());
                 ControlFlow::Break(())
             });
         *cursor = last;

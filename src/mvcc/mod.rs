@@ -197,7 +197,7 @@ where
                 Head::Empty { .. } => return None,
                 // Dead when seen: absent, unless the key has another node by now.
                 Head::Sealed if node.is_linked() => return None,
-                Head::Sealed => node = self.index.find(node.key(), guard)?,
+                Head::Sealed => node = self.index.find(&node.key(), guard)?,
             }
         };
         while let Some(version) = next {
@@ -227,17 +227,17 @@ where
         let mut visited = 0;
         let mut last = None;
         self.index.walk(bounds, direction, &guard, |node| {
-            let key = node.key();
-            if let Some(found) = self.read_node(node, at, &guard)
+            let found = self.read_node(node.clone(), at, &guard);
+            if let Some(found) = found
                 && let Some(value) = found.version.value()
             {
-                records.push((key.clone(), value.to_vec()));
+                records.push((node.key(), value.to_vec()));
             }
             visited += 1;
             if visited < limit {
                 return ControlFlow::Continue(());
             }
-            last = Some(key.clone());
+            last = Some(node.key());
             ControlFlow::Break(())
         });
         last

@@ -1,5 +1,5 @@
 //! Concurrent workloads that check themselves, over anything that stores versions: the database, and the store beneath it with each
-//! collector and each clock.
+//! index, collector and clock.
 //!
 //! Every workload does a fixed amount of work from a seed, asserts only what must hold in every interleaving, and returns what the
 //! store counted. It prints nothing, since printing allocates.
@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use unlatched::internals::{
-    Chain, CrossbeamIndex, EpochReclaim, HyalineReclaim, ReaderDriven, TICK, VersionedStore, Write, WriterDriven,
+    Chain, CrossbeamIndex, EpochReclaim, HyalineReclaim, ReaderDriven, SkipList, TICK, VersionedStore, Write,
+    WriterDriven,
 };
 use unlatched::{Database, Error, Key, RunId, Stats, Timestamp, TypeTag};
 
@@ -101,10 +102,10 @@ fn encoded(key: &str) -> Key {
     Key::new(&RUN, TypeTag::Raw, key.as_bytes())
 }
 
-/// The store over one collector and one clock.
+/// The store over one index, one collector and one clock.
 macro_rules! engine {
-    ($name:ident, $reclaim:ty, $clock:ty) => {
-        pub(crate) type $name = VersionedStore<CrossbeamIndex<Chain>, $reclaim, $clock>;
+    ($name:ident, $index:ident, $reclaim:ty, $clock:ty) => {
+        pub(crate) type $name = VersionedStore<$index<Chain>, $reclaim, $clock>;
 
         impl Engine for $name {
             fn open() -> Self {
@@ -162,10 +163,12 @@ macro_rules! engine {
     };
 }
 
-engine!(EpochReaderDriven, EpochReclaim, ReaderDriven);
-engine!(EpochWriterDriven, EpochReclaim, WriterDriven);
-engine!(HyalineReaderDriven, HyalineReclaim, ReaderDriven);
-engine!(HyalineWriterDriven, HyalineReclaim, WriterDriven);
+engine!(EpochReaderDriven, CrossbeamIndex, EpochReclaim, ReaderDriven);
+engine!(EpochWriterDriven, CrossbeamIndex, EpochReclaim, WriterDriven);
+engine!(HyalineReaderDriven, CrossbeamIndex, HyalineReclaim, ReaderDriven);
+engine!(HyalineWriterDriven, CrossbeamIndex, HyalineReclaim, WriterDriven);
+engine!(SkipListEpoch, SkipList, EpochReclaim, ReaderDriven);
+engine!(SkipListHyaline, SkipList, HyalineReclaim, WriterDriven);
 
 /// Says whether the work that a watcher looks at is done.
 pub(crate) struct Done<'d>(&'d AtomicBool);

@@ -1,0 +1,482 @@
+//! A lock-free ordered list with towers: the index of our own.
+//!
+//! Level 0 links all nodes in the order of their keys; each level above links about half of those of the level below. A
+//! search starts at the top and goes down where the next node is too great (Pugh, CACM 1990). Links are changed by
+//! compare-and-swap alone; a removed node's links are marked first, so that nothing can be linked behind it (Harris,
+//! DISC 2001; Fraser, 2004).
+//!
+//! ```text
+//!   level 2   head -----------------------> C ------------------------> null
+//!   level 1   head ---------> B ----------> C ----------> E ----------> null
+//!   level 0   head --> A ---> B --x B' ---> C --> D ----> E ---> F ---> null
+//!                                   ^ marked: removed, and unlinked by whoever comes by to insert or remove
+//! ```
+//!
+//! Files: `node` memory, links and keys; `walk` ranges; this one search, insertion and removal.
+//!
+//! # Invariants
+//!
+//! 1. The node of a key is the one that holds it and is not marked at level 0. It becomes that by the exchange that links
+//!    it there, and stops being that by the mark. There is at most one: insertion expects an unmarked link, from a smaller
+//!    node, to the first greater one.
+//! 2. Every level is sorted, and a node linked at a level is linked at those below, or marked. A node is linked at most once at
+//!    each level, always behind a node that is smaller and before one that is greater.
+//! 3. A node is marked from the top down, level 0 last. So whoever sees the mark at level 0 sees those above.
+//! 4. Marked links never change, and what they lead to is not retired while the node that holds them is linked: unlinking
+//!    a node at a level starts from a link that is not marked, and so takes out every marked node before it as well.
+//! 5. A node is retired once, by whoever is second to raise a flag of the two: its inserter when it links the node
+//!    nowhere any more (BUILT), its remover when it has marked it everywhere (GONE). The second searches the key once
+//!    more and unlinks the node at every level.
+//!
+//! Why 5 needs two: an inserter stops before it links a node at level 1. The node is removed, and unlinked at level 0.
+//! Now the inserter goes on: its exchange succeeds, since nothing has changed at level 1. Had the remover retired the
+//! node, a thread that pins now would find it there.
+//!
+//! # Searches
+//!
+//! A lookup changes nothing. It goes right only to nodes whose link at that level was not marked when it was loaded;
+//! marked ones it passes by their frozen links. Both ways it misses no node that was there throughout: say that it comes
+//! to n. At the moment of n's mark, or now if there is none, every linked node greater than n can be reached from
+//! n's link; and n was linked since the search began, since a node that was marked before that is met only if it is
+//! still linked, that is, if nothing was inserted in its place. A removed node may still hide another one of the same
+//! key, which was inserted before it and so is not behind it. Hence a search never goes on from a node that
+//! holds the very key.
+//!
+//! Insertion and removal unlink the marked nodes that they meet at the levels they are to change, and start again if a
+//! link has changed meanwhile.
+//!
+//! # What makes it fast
+//!
+//! - A node's line holds its key, value and lowest link, so one cache miss brings all that a step needs (`node`).
+//! - What costs is waiting for memory, once for each node that a search goes to. While it waits for the next node of a
+//!   level it has already asked for those of the two levels below, so it does not wait when it goes down.
+//! - No count of nodes, no shared random state, no reference counts: a lookup writes nothing, an insertion the links
+//!   before the node. A node's height comes from a hash of its key, with a seed of the list's own.
+//!
+//! Tried and dropped: one node in 4 instead of every second one a level higher (a third more nodes to wait for: lookups
+//! take 1.3 times as long); comparing without branches (1.1 to 1.4 times as long: the processor no longer runs ahead).
+//!
+//! # Memory ordering
+//!
+//! | atomic | writer | reader | what the pair publishes |
+//! |---|---|---|---|
+//! | link 0 | `LINK_BASE`, `UNLINK_NODE` | `READ_LINK` | the fields of the node that it leads to |
+//! | link 1.. | `LINK_TOWER`, `UNLINK_NODE` | `READ_LINK` | the same |
+//! | link | `MARK_LINK` | `READ_LINK`, `MARK_LINK` | the marks above; with them that the link is frozen |
+//! | flags | `RAISE_FLAG` | `RAISE_FLAG`, `READ_FLAGS` | the first one's links or marks, for the second one's search |
+//! | `levels` | relaxed | relaxed | nothing: a hint |
+//!
+//! An unlinking exchange need not acquire: what it links to was acquired from the marked link before. A node's own links
+//! above 0 are written before its first publication or by `LINK_TOWER`.
+//!
+//! # Progress
+//!
+//! Lookups and walks finish in a number of steps bounded by the nodes that they meet. Insertion and removal are lock-free:
+//! an exchange fails, and a search starts again, only if another thread linked, marked or unlinked something.
+
+mod node;
+mod walk;
+
+use std::cmp::Ordering;
+use std::hash::BuildHasher;
+use std::ops::{Bound, ControlFlow};
+
+use self::node::{BUILT, Change, GONE, Head, Next, NodeRef, OwnedNode, SearchKey};
+use super::{Direction, Index, Node};
+use crate::reclaim::{Guard, Reclaim};
+use crate::sync::{AtomicUsize, order};
+use crate::types::Key;
+
+/// Most levels that a node may have: enough for some millions of nodes, and a few steps more for each further doubling.
+const MAX_HEIGHT: usize = if cfg!(loom) { 2 } else { 22 };
+
+/// The list.
+// On lines of its own: `levels` shares none with what its neighbours write.
+#[repr(align(128))]
+pub struct SkipList<V: Send> {
+    head: Head<V>,
+    /// Makes the heights of this list's nodes unpredictable.
+    seed: u64,
+    /// How many levels hold nodes, or held some: where a search begins. A hint.
+    levels: AtomicUsize,
+}
+
+/// A node of the list that was found.
+pub struct Found<'g, V>(NodeRef<'g, V>);
+
+impl<V> Clone for Found<'_, V> {
+    fn clone(&self) -> Self {
+        Self(self.0)
+    }
+}
+
+impl<'g, V> Node<'g, V> for Found<'g, V> {
+    fn key(&self) -> Key {
+        Key::from_encoded(self.0.key_bytes())
+    }
+
+    #[inline]
+    fn value(&self) -> &'g V {
+        self.0.value()
+    }
+
+    #[inline]
+    fn is_linked(&self) -> bool {
+        !self.0.is_removed()
+    }
+}
+
+/// Where a key belongs: at each level the last node before it, and the link that was found there.
+struct Place<'g, V> {
+    before: [NodeRef<'g, V>; MAX_HEIGHT],
+    after: [Next<'g, V>; MAX_HEIGHT],
+}
+
+/// What a search for a place makes of a node with the very key.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Equal {
+    /// It ends the search.
+    IsFound,
+    /// The place is before it.
+    IsAfter,
+}
+
+impl<V: Default + Send + Sync + 'static> SkipList<V> {
+    fn empty() -> Self {
+        Self {
+            head: Head::new(MAX_HEIGHT),
+            seed: std::collections::hash_map::RandomState::new().hash_one(0),
+            levels: AtomicUsize::new(1),
+        }
+    }
+
+    /// Returns how high the node of a key is to be.
+    #[inline]
+    fn height_of(&self, key: &SearchKey<'_>) -> usize {
+        #[cfg(loom)]
+        return usize::from(key.last_byte()).clamp(1, MAX_HEIGHT);
+        #[cfg(not(loom))]
+        {
+            (key.hash(self.seed).trailing_zeros() as usize + 1).min(MAX_HEIGHT)
+        }
+    }
+
+    /// Returns how many levels a search has to go through.
+    #[inline]
+    fn levels(&self) -> usize {
+        if cfg!(loom) {
+            return MAX_HEIGHT;
+        }
+        // ORDERING: Relaxed; a hint. With too few levels a search only takes longer.
+        self.levels.load(order::COUNT)
+    }
+
+    /// Makes searches begin at the top of a node of that height.
+    #[inline]
+    fn raise_levels(&self, height: usize) {
+        let mut levels = self.levels();
+        while levels < height {
+            // ORDERING: Relaxed; as above.
+            match self.levels.compare_exchange(levels, height, order::COUNT, order::COUNT) {
+                Ok(_) => return,
+                Err(now) => levels = now,
+            }
+        }
+    }
+
+    /// Goes right along one level while nodes are smaller than `key`, past removed ones. Returns the last smaller node,
+    /// and the node of the key if it met one that is linked.
+    #[inline(always)]
+    fn look<'g, G: Guard>(
+        mut before: NodeRef<'g, V>,
+        level: usize,
+        key: &SearchKey<'_>,
+        greater: &mut Next<'g, V>,
+        guard: &'g G,
+    ) -> (NodeRef<'g, V>, Option<NodeRef<'g, V>>) {
+        let mut next = before.link(level).load(guard).unmarked();
+        prefetch_below(before, level, guard);
+        loop {
+            if next == *greater {
+                return (before, None);
+            }
+            let Some(node) = next.node() else {
+                return (before, None);
+            };
+            let after = node.link(level).load(guard);
+            if after.is_marked() {
+                next = after.unmarked();
+                continue;
+            }
+            match node.compare(key) {
+                Ordering::Less => {
+                    before = node;
+                    after.prefetch_tower();
+                    prefetch_below(before, level, guard);
+                }
+                Ordering::Greater => {
+                    *greater = next;
+                    return (before, None);
+                }
+                Ordering::Equal if !node.is_removed() => return (before, Some(node)),
+                // Removed since its link was loaded. Only past it there may be a newer node of the key, and only from
+                // `before` is that sure to be met.
+                Ordering::Equal => {}
+            }
+            next = after;
+        }
+    }
+
+    #[inline]
+    fn search<'g, G: Guard>(&'g self, key: &SearchKey<'_>, guard: &'g G) -> Option<NodeRef<'g, V>> {
+        let mut before = self.head.node();
+        let mut greater = Next::END;
+        for level in (0..self.levels()).rev() {
+            let found;
+            (before, found) = Self::look(before, level, key, &mut greater, guard);
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+
+    /// Finds the place of a key at the levels below `height`, unlinking removed nodes on the way there, or its node.
+    #[inline]
+    fn place<'g, G: Guard>(
+        &'g self,
+        key: &SearchKey<'_>,
+        height: usize,
+        equal: Equal,
+        place: &mut Place<'g, V>,
+        guard: &'g G,
+    ) -> Option<NodeRef<'g, V>> {
+        'again: loop {
+            let mut before = self.head.node();
+            let mut greater = Next::END;
+            for level in (height..self.levels()).rev() {
+                let found;
+                (before, found) = Self::look(before, level, key, &mut greater, guard);
+                if found.is_some() && equal == Equal::IsFound {
+                    return found;
+                }
+            }
+            for level in (0..height).rev() {
+                let mut next = before.link(level).load(guard);
+                if next.is_marked() {
+                    // Removed since the search came to it.
+                    continue 'again;
+                }
+                prefetch_below(before, level, guard);
+                while let Some(node) = next.node() {
+                    let after = node.link(level).load(guard);
+                    if after.is_marked() {
+                        if !before.link(level).exchange(next, after.unmarked(), Change::Unlink) {
+                            continue 'again;
+                        }
+                        next = after.unmarked();
+                        continue;
+                    }
+                    match node.compare(key) {
+                        Ordering::Less => {
+                            before = node;
+                            after.prefetch_tower();
+                            prefetch_below(before, level, guard);
+                        }
+                        Ordering::Greater => break,
+                        Ordering::Equal if equal == Equal::IsAfter => break,
+                        Ordering::Equal if level == 0 || !node.is_removed() => return Some(node),
+                        // Removed since its link was loaded, so that link is marked by now.
+                        Ordering::Equal => continue,
+                    }
+                    next = after;
+                }
+                place.before[level] = before;
+                place.after[level] = next;
+            }
+            return None;
+        }
+    }
+
+    fn insert<'g, G: Guard>(&'g self, key: &SearchKey<'_>, guard: &'g G) -> NodeRef<'g, V> {
+        let height = self.height_of(key);
+        let mut place = Place {
+            before: [self.head.node(); MAX_HEIGHT],
+            after: [Next::END; MAX_HEIGHT],
+        };
+        if let Some(node) = self.place(key, height, Equal::IsFound, &mut place, guard) {
+            return node;
+        }
+        let flags = if height == 1 { BUILT } else { 0 };
+        let new = OwnedNode::new(key, height, flags, guard.memory());
+        loop {
+            for level in 0..height {
+                new.set_link(level, place.after[level]);
+            }
+            // INVARIANT 1: from here on the node is the one of its key.
+            if place.before[0]
+                .link(0)
+                .exchange(place.after[0], new.as_next(), Change::Insert)
+            {
+                break;
+            }
+            if let Some(node) = self.place(key, height, Equal::IsFound, &mut place, guard) {
+                return node;
+            }
+        }
+        let node = new.published();
+        if height > 1 {
+            self.build(node, key, place, guard);
+        }
+        node
+    }
+
+    /// Links a node at the levels above 0, unless it is removed meanwhile.
+    fn build<'g, G: Guard>(&'g self, node: NodeRef<'g, V>, key: &SearchKey<'_>, mut place: Place<'g, V>, guard: &'g G) {
+        let height = node.height();
+        self.raise_levels(height);
+        'levels: for level in 1..height {
+            loop {
+                let planned = node.link(level).load(guard);
+                let after = place.after[level];
+                let is_removed = planned.is_marked()
+                    || planned != after && !node.link(level).exchange(planned, after, Change::Build);
+                if is_removed {
+                    break 'levels;
+                }
+                if place.before[level]
+                    .link(level)
+                    .exchange(after, node.as_next(), Change::Build)
+                {
+                    break;
+                }
+                self.place(key, height, Equal::IsAfter, &mut place, guard);
+            }
+        }
+        if node.raise(BUILT) & GONE != 0 {
+            // The remover came first and left the rest to this thread.
+            self.unlink(node, guard);
+            self.retire_node(node, guard);
+        }
+    }
+
+    /// Removes exactly this node, whoever else does so too.
+    fn remove_node<'g, G: Guard>(&'g self, node: NodeRef<'g, V>, guard: &'g G) {
+        for level in (1..node.height()).rev() {
+            node.link(level).mark();
+        }
+        if !node.link(0).mark() {
+            return;
+        }
+        let is_built = node.flags() & BUILT != 0 || node.raise(GONE) & BUILT != 0;
+        if is_built {
+            self.unlink(node, guard);
+            self.retire_node(node, guard);
+        }
+    }
+
+    /// Unlinks every removed node with the key of `gone` at the levels of `gone`.
+    #[cold]
+    fn unlink<'g, G: Guard>(&'g self, gone: NodeRef<'g, V>, guard: &'g G) {
+        let key = &gone.search_key();
+        let height = gone.height();
+        'again: loop {
+            // Always smaller than the key: a level below may hold the node between this one and a newer node of the key.
+            let mut before = self.head.node();
+            let mut greater = Next::END;
+            for level in (height..self.levels()).rev() {
+                (before, _) = Self::look(before, level, key, &mut greater, guard);
+            }
+            for level in (0..height).rev() {
+                let mut at = before;
+                let mut next = at.link(level).load(guard);
+                if next.is_marked() {
+                    continue 'again;
+                }
+                while let Some(node) = next.node() {
+                    let after = node.link(level).load(guard);
+                    if after.is_marked() {
+                        if !at.link(level).exchange(next, after.unmarked(), Change::Unlink) {
+                            continue 'again;
+                        }
+                        next = after.unmarked();
+                        continue;
+                    }
+                    at = node;
+                    match node.compare(key) {
+                        Ordering::Less => before = node,
+                        Ordering::Equal => {}
+                        Ordering::Greater => break,
+                    }
+                    next = after;
+                }
+            }
+            return;
+        }
+    }
+
+    /// Hands a node over to the collector: marked, unlinked at every level, and out of its inserter's hands.
+    fn retire_node<'g, G: Guard>(&'g self, node: NodeRef<'g, V>, guard: &'g G) {
+        // SAFETY: marked and unlinked everywhere, and its inserter links it nowhere any more; only one thread was second.
+        // INVARIANT 5.
+        unsafe { node.retire(guard) };
+    }
+}
+
+/// Asks for the nodes to which a search goes if the next one at `level` is too great. So what a search waits for is where
+/// it goes right, not where it goes down.
+#[inline(always)]
+fn prefetch_below<'g, V, G: Guard>(node: NodeRef<'g, V>, level: usize, guard: &'g G) {
+    if level > 0 && !cfg!(loom) {
+        node.link(level - 1).load(guard).prefetch_tower();
+    }
+    if level > 1 && !cfg!(loom) {
+        node.link(level - 2).load(guard).prefetch_tower();
+    }
+}
+
+impl<V, R> Index<V, R> for SkipList<V>
+where
+    V: Default + Send + Sync + 'static,
+    R: Reclaim,
+{
+    type Node<'g> = Found<'g, V>;
+
+    fn new(_: &R) -> Self {
+        Self::empty()
+    }
+
+    #[inline]
+    fn find<'g>(&'g self, key: &Key, guard: &'g R::Guard<'_>) -> Option<Found<'g, V>> {
+        self.search(&SearchKey::new(key), guard).map(Found)
+    }
+
+    #[inline]
+    fn find_or_insert<'g>(&'g self, key: &Key, guard: &'g R::Guard<'_>) -> Found<'g, V> {
+        Found(self.insert(&SearchKey::new(key), guard))
+    }
+
+    fn remove<'g>(&'g self, node: Found<'g, V>, guard: &'g R::Guard<'_>) {
+        self.remove_node(node.0, guard);
+    }
+
+    fn walk<'g>(
+        &'g self,
+        bounds: (Bound<&Key>, Bound<&Key>),
+        direction: Direction,
+        guard: &'g R::Guard<'_>,
+        mut visit: impl FnMut(Found<'g, V>) -> ControlFlow<()>,
+    ) {
+        let low = bounds.0.map(SearchKey::new);
+        let high = bounds.1.map(SearchKey::new);
+        let visit = |node| visit(Found(node));
+        match direction {
+            Direction::Ascending => self.ascend(low, high, guard, visit),
+            Direction::Descending => self.descend(low, high, guard, visit),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[path = "skiplist/tests.rs"]
+mod tests;
