@@ -27,7 +27,9 @@
 //!
 //! - A put or commit looks at the version it wrote and the one below it, without a search. A cut retires all it takes,
 //!   so the first write of a key after a long snapshot was closed pays for what that held: amortised O(1).
-//! - What had to stay, tombstones and dead keys are found by a sweep: a cursor over the index, a few chains at a time,
+//! - What had to stay only because the thread's view was old, or because of its own transaction's snapshot, goes at the
+//!   thread's next view: it remembers some keys.
+//! - What still has to stay then, and dead keys that were not remembered, are found by a sweep: a cursor over the index, a few chains at a time,
 //!   moved by the same threads that write, until a whole round finds nothing left behind. Never a stop. Cursor and
 //!   debts are each thread's own: what a thread that ends or only reads has left is found by the next owner of its
 //!   state, or by an explicit sweep.
@@ -63,9 +65,13 @@ const RENEW_AFTER: u32 = 64;
 /// than the writes that cause it and still comes round.
 const SWEEP_CHAINS: usize = 32;
 
-/// Keys that a thread remembers because their chains may be dead, so that they are removed soon and not when the sweep
-/// comes round. For each that it has no room for, the next piece of the sweep is longer.
-const REMEMBERED_KEYS: usize = 64;
+/// Keys that a thread remembers because something was left behind there that most likely can go at its next look at the
+/// snapshots: a version that its own transaction's snapshot still saw, a tombstone. Their chains are in the cache, which
+/// those that a sweep comes by are not. For each that it has no room for, the next piece of the sweep is longer.
+const REMEMBERED_KEYS: usize = 2 * RENEW_AFTER as usize;
+
+/// Looks after which a remembered key is left to the sweep: what still holds its versions then is a long snapshot.
+const TRIES: u8 = 3;
 
 /// Bytes left behind that count as one more operation: large values are not left lying for long.
 const BYTES_PER_OPERATION: usize = 4 << 10;
@@ -79,8 +85,8 @@ pub(super) struct Local {
     pub(super) view: View,
     /// Operations since the view was renewed that left something behind.
     owed: u32,
-    /// Keys whose chains may be dead soon: deleted, or left by an aborted transaction.
-    doubtful: VecDeque<Key>,
+    /// Keys where something was left behind, and how often it was looked for since.
+    remembered: VecDeque<(Key, u8)>,
     /// Such keys for which there was no room, since the last piece of the sweep.
     forgotten: usize,
     /// Where the sweep goes on; `None` is the start.
@@ -100,7 +106,7 @@ impl Local {
             kept_slots: KeptSlots::default(),
             view,
             owed: 0,
-            doubtful: VecDeque::new(),
+            remembered: VecDeque::with_capacity(REMEMBERED_KEYS),
             forgotten: 0,
             cursor: None,
             sweeping: false,
@@ -111,15 +117,20 @@ impl Local {
 }
 
 impl Local {
-    /// Remembers a key whose chain may be dead soon.
-    fn remember(&mut self, key: &Key) {
-        self.sweeping = true;
-        if self.doubtful.len() < REMEMBERED_KEYS {
-            self.doubtful.push_back(key.clone());
+    /// Remembers a key where something was left behind.
+    fn remember(&mut self, key: Key, tries: u8) {
+        if tries <= TRIES && self.remembered.len() < REMEMBERED_KEYS {
+            self.remembered.push_back((key, tries));
         } else {
+            self.sweeping = true;
             self.left_behind = true;
-            self.forgotten += 1;
+            self.forgotten += usize::from(tries == 0);
         }
+    }
+
+    /// Says whether anything is to be collected, as far as this thread knows.
+    fn has_work(&self) -> bool {
+        self.sweeping || !self.remembered.is_empty()
     }
 }
 
@@ -170,19 +181,16 @@ where
         let span = self.trace.span(Layer::Truncate);
         let mut local = guard.gc();
         let tidied = self.prune_neighbours(version, timestamp, &local.view, guard);
-        if version.value().is_none() {
-            local.remember(key);
-        }
-        if tidied.left_behind {
-            local.sweeping = true;
-            local.left_behind = true;
-            local.owed += u32::try_from(version.bytes() / BYTES_PER_OPERATION).unwrap_or(RENEW_AFTER);
-        }
-        if local.sweeping {
+        if local.has_work() {
             local.owed += 1;
             if local.owed >= RENEW_AFTER {
                 self.collect_some(&mut local, guard);
             }
+        }
+        // Not before: the transaction that wrote it still has its snapshot.
+        if tidied.left_behind || version.value().is_none() {
+            local.remember(key.clone(), 0);
+            local.owed += u32::try_from(version.bytes() / BYTES_PER_OPERATION).unwrap_or(RENEW_AFTER);
         }
         guard.count_unlinked(tidied.retired);
         span.end();
@@ -199,7 +207,7 @@ where
             let tidied = self.tidy(node, &local.view, guard);
             guard.count_unlinked(tidied.retired);
             if tidied.left_behind {
-                local.remember(key);
+                local.remember(key.clone(), 0);
                 local.owed += 1;
             }
         }
@@ -241,25 +249,28 @@ where
             self.clock.pass();
         }
         self.snapshots.view(&self.clock, &mut local.view);
-        for _ in 0..local.doubtful.len() {
-            let Some(key) = local.doubtful.pop_front() else { break };
+        for _ in 0..local.remembered.len() {
+            let Some((key, tries)) = local.remembered.pop_front() else {
+                break;
+            };
             if let Some(node) = self.index.find(&key, guard) {
                 let tidied = self.tidy(node, &local.view, guard);
                 guard.count_unlinked(tidied.retired);
-                local.left_behind |= tidied.left_behind;
-                if tidied.wants_tick {
-                    local.wants_tick = true;
-                    local.doubtful.push_back(key);
+                local.wants_tick |= tidied.wants_tick;
+                if tidied.left_behind {
+                    local.remember(key, tries + 1);
                 }
             }
         }
-        let chains = SWEEP_CHAINS + 2 * std::mem::take(&mut local.forgotten);
-        let tidied = self.sweep_piece(&local.view, &mut local.cursor, chains, guard);
-        local.left_behind |= tidied.left_behind;
-        local.wants_tick |= tidied.wants_tick;
-        if local.cursor.is_none() {
-            // A whole round: go on only if it, or an operation since it began, left something behind.
-            local.sweeping = std::mem::take(&mut local.left_behind) || !local.doubtful.is_empty();
+        if local.sweeping {
+            let chains = SWEEP_CHAINS + 2 * std::mem::take(&mut local.forgotten);
+            let tidied = self.sweep_piece(&local.view, &mut local.cursor, chains, guard);
+            local.left_behind |= tidied.left_behind;
+            local.wants_tick |= tidied.wants_tick;
+            if local.cursor.is_none() {
+                // A whole round: go on only if it, or an operation since it began, left something behind.
+                local.sweeping = std::mem::take(&mut local.left_behind);
+            }
         }
     }
 
