@@ -81,7 +81,10 @@ use std::cmp::Ordering;
 use std::hash::BuildHasher;
 use std::ops::{Bound, ControlFlow};
 
+use std::sync::Arc;
+
 use self::node::{BUILT, Change, GONE, Head, Next, NodeRef, OwnedNode, SearchKey};
+use super::hints::{DEFAULT_HINT_BYTES, Hints};
 use super::{Direction, Index, Node};
 use crate::reclaim::{Guard, Reclaim};
 use crate::sync::{AtomicUsize, order};
@@ -93,8 +96,10 @@ const MAX_HEIGHT: usize = if cfg!(loom) { 2 } else { 22 };
 /// The list.
 // On lines of its own: `levels` shares none with what its neighbours write.
 #[repr(align(128))]
-pub struct SkipList<V: Send> {
+pub struct SkipList<V: Send, const HINTS: bool = true> {
     head: Head<V>,
+    /// Dropped after the nodes; what is retired may outlive both.
+    hints: Arc<Hints<node::Node<V>>>,
     /// Makes the heights of this list's nodes unpredictable.
     seed: u64,
     /// How many levels hold nodes, or held some: where a search begins. A hint.
@@ -141,10 +146,15 @@ enum Equal {
     IsAfter,
 }
 
-impl<V: Default + Send + Sync + 'static> SkipList<V> {
+impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
     fn empty() -> Self {
         Self {
             head: Head::new(MAX_HEIGHT),
+            hints: Arc::new(if HINTS && !cfg!(loom) {
+                Hints::new(DEFAULT_HINT_BYTES)
+            } else {
+                Hints::off()
+            }),
             seed: std::collections::hash_map::RandomState::new().hash_one(0),
             levels: AtomicUsize::new(1),
         }
@@ -225,6 +235,25 @@ impl<V: Default + Send + Sync + 'static> SkipList<V> {
             }
             next = after;
         }
+    }
+
+    /// Returns the linked node of a key that a hint leads to.
+    #[inline]
+    fn hinted<'g, G: Guard>(&'g self, key: &SearchKey<'_>, hash: u64, guard: &'g G) -> Option<NodeRef<'g, V>> {
+        let is_it = |line| NodeRef::of(line).compare(key) == Ordering::Equal;
+        let node = NodeRef::of(self.hints.find(hash, guard, is_it)?);
+        // A removed node says nothing about its key: there may be another one.
+        (!node.is_removed()).then_some(node)
+    }
+
+    /// Searches for a key and leaves a hint to what it finds.
+    #[cold]
+    #[inline(never)]
+    fn search_and_hint<'g, G: Guard>(&'g self, key: &SearchKey<'_>, hash: u64, guard: &'g G) -> Option<NodeRef<'g, V>> {
+        let node = self.search(key, guard)?;
+        // SAFETY: found through the list in this pin; its memory waits for the hints (`retire_node`).
+        unsafe { self.hints.store(hash, node.line(), guard) };
+        Some(node)
     }
 
     #[inline]
@@ -419,7 +448,7 @@ impl<V: Default + Send + Sync + 'static> SkipList<V> {
     fn retire_node<'g, G: Guard>(&'g self, node: NodeRef<'g, V>, guard: &'g G) {
         // SAFETY: marked and unlinked everywhere, and its inserter links it nowhere any more; only one thread was second.
         // INVARIANT 5.
-        unsafe { node.retire(guard) };
+        unsafe { node.retire(&self.hints, guard) };
     }
 }
 
@@ -435,7 +464,7 @@ fn prefetch_below<'g, V, G: Guard>(node: NodeRef<'g, V>, level: usize, guard: &'
     }
 }
 
-impl<V, R> Index<V, R> for SkipList<V>
+impl<V, R, const HINTS: bool> Index<V, R> for SkipList<V, HINTS>
 where
     V: Default + Send + Sync + 'static,
     R: Reclaim,
@@ -448,12 +477,29 @@ where
 
     #[inline]
     fn find<'g>(&'g self, key: &Key, guard: &'g R::Guard<'_>) -> Option<Found<'g, V>> {
-        self.search(&SearchKey::new(key), guard).map(Found)
+        let key = &SearchKey::new(key);
+        if !HINTS {
+            return self.search(key, guard).map(Found);
+        }
+        let hash = self.hints.key_hash().of(key.bytes());
+        self.hinted(key, hash, guard)
+            .or_else(|| self.search_and_hint(key, hash, guard))
+            .map(Found)
     }
 
     #[inline]
     fn find_or_insert<'g>(&'g self, key: &Key, guard: &'g R::Guard<'_>) -> Found<'g, V> {
-        Found(self.insert(&SearchKey::new(key), guard))
+        let key = &SearchKey::new(key);
+        if !HINTS {
+            return Found(self.insert(key, guard));
+        }
+        let hash = self.hints.key_hash().of(key.bytes());
+        Found(self.hinted(key, hash, guard).unwrap_or_else(|| {
+            let node = self.insert(key, guard);
+            // SAFETY: found through the list in this pin; its memory waits for the hints (`retire_node`).
+            unsafe { self.hints.store(hash, node.line(), guard) };
+            node
+        }))
     }
 
     fn remove<'g>(&'g self, node: Found<'g, V>, guard: &'g R::Guard<'_>) {

@@ -47,8 +47,8 @@ pub use self::descriptor::{Write, Writes};
 pub use self::model::ModelView;
 pub use self::snapshots::OpenSnapshot;
 pub(crate) use crate::index::Direction;
-use crate::index::{CrossbeamIndex, Index, Node};
-use crate::reclaim::{EpochReclaim, Guard, Leave, Reclaim, Record, Threads};
+use crate::index::{Index, Node, SkipList};
+use crate::reclaim::{Guard, Leave, LimboReclaim, Reclaim, Record, Threads};
 use crate::stats::{Stats, ThreadCounters};
 use crate::sync::pause::{self, Step};
 use crate::sync::{Counter, order, store_load_fence};
@@ -61,7 +61,7 @@ use self::snapshots::Snapshots;
 use self::status::Status;
 
 /// The store that a [`Database`](crate::Database) uses.
-pub type DefaultStore = VersionedStore<CrossbeamIndex<Chain>, EpochReclaim, ReaderDriven>;
+pub type DefaultStore = VersionedStore<SkipList<Chain>, LimboReclaim, ReaderDriven>;
 
 /// Every key's versions, over an index, a collector and a clock of choice.
 pub struct VersionedStore<I, R: Reclaim, C> {

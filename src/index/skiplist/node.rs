@@ -33,6 +33,9 @@ use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 
+use std::sync::Arc;
+
+use super::super::hints::{Hinted, Hints, KeyHash};
 use crate::reclaim::{Guard, Heap, Memory, Retired, Tracked};
 use crate::sync::{AtomicPtr, AtomicU8, order};
 use crate::types::Key;
@@ -123,6 +126,61 @@ unsafe impl<V: Send> Retired for Node<V> {
     }
 }
 
+// SAFETY: a node is marked at level 0 before it is retired, and a thread that pins after that sees the mark; its key is
+// immutable.
+unsafe impl<V: Send + Sync> Hinted for Node<V> {
+    #[inline]
+    fn is_live(&self) -> bool {
+        !NodeRef::of(self).is_removed()
+    }
+
+    #[inline]
+    fn key_hash(&self, hash: &KeyHash) -> u64 {
+        hash.of(NodeRef::of(self).key_bytes())
+    }
+}
+
+/// A removed node, and the hints that may still lead to it: retired in its place.
+struct Removal<V: Send + Sync> {
+    node: NonNull<Node<V>>,
+    hints: Arc<Hints<Node<V>>>,
+}
+
+// SAFETY: a node of `V`s that threads share and send, and hints to such nodes.
+unsafe impl<V: Send + Sync> Send for Removal<V> {}
+
+// SAFETY: frees the node, which was retired through this alone, and the removal's own block.
+unsafe impl<V: Send + Sync> Retired for Removal<V> {
+    unsafe fn expire(ptr: *mut Self) -> bool {
+        // SAFETY: valid, by contract.
+        let removal = unsafe { &*ptr };
+        // SAFETY: freed by `reclaim` alone.
+        removal.hints.forget(unsafe { removal.node.as_ref() });
+        true
+    }
+
+    unsafe fn reclaim<M: Memory>(ptr: *mut Self, memory: &M) {
+        // SAFETY: the only call, by contract: the removal is moved out of its block.
+        let removal = unsafe { ptr.read() };
+        // SAFETY: guaranteed by the caller.
+        unsafe { Node::reclaim(removal.node.as_ptr(), memory) };
+        // SAFETY: a removal is not at address zero.
+        let block = unsafe { NonNull::new_unchecked(ptr.cast::<u8>()) };
+        // SAFETY: allocated by `retire` with this layout, and used no more.
+        unsafe { memory.free(block, Layout::new::<Self>()) };
+    }
+
+    fn bytes(&self) -> usize {
+        // SAFETY: freed by `reclaim` alone.
+        size_of::<Self>() + unsafe { self.node.as_ref() }.bytes()
+    }
+
+    fn tracked(&self) -> &Tracked {
+        // SAFETY: as above.
+        unsafe { &self.node.as_ref().tracked }
+    }
+}
+
 /// A key to search for, with the words by which it is compared.
 #[derive(Clone, Copy)]
 pub(super) struct SearchKey<'k> {
@@ -167,6 +225,12 @@ impl<'k> SearchKey<'k> {
             }
         }
         fold(hash ^ self.bytes.len() as u64, seed ^ 0xff51_afd7_ed55_8ccd)
+    }
+
+    /// Returns the key.
+    #[inline]
+    pub(super) fn bytes(&self) -> &'k [u8] {
+        self.bytes
     }
 
     /// Returns the last byte of the key.
@@ -336,9 +400,18 @@ impl<V> PartialEq for NodeRef<'_, V> {
 }
 
 impl<'g, V> NodeRef<'g, V> {
+    /// Returns the node of a line that a hint led to.
+    #[inline]
+    pub(super) fn of(line: &'g Node<V>) -> Self {
+        Self {
+            ptr: NonNull::from(line),
+            lifetime: PhantomData,
+        }
+    }
+
     /// Returns the node's line.
     #[inline]
-    fn line(self) -> &'g Node<V> {
+    pub(super) fn line(self) -> &'g Node<V> {
         // SAFETY: nodes in links are initialised, and stay allocated for `'g` (invariant 3).
         let line = unsafe { self.ptr.as_ref() };
         line.tracked.check();
@@ -454,17 +527,29 @@ impl<'g, V> NodeRef<'g, V> {
         length.cmp(&key.bytes.len())
     }
 
-    /// Hands the node over to the collector.
+    /// Hands the node over to the collector, to be freed when no hint leads to it any more.
     ///
     /// # Safety
     ///
-    /// No thread that pins later can reach the node, and it was not retired before.
-    pub(super) unsafe fn retire<G: Guard>(self, guard: &G)
+    /// No thread that pins later can reach the node but through a hint, and it was not retired before.
+    pub(super) unsafe fn retire<G: Guard>(self, hints: &Arc<Hints<Node<V>>>, guard: &G)
     where
-        V: Send,
+        V: Send + Sync,
     {
-        // SAFETY: guaranteed by the caller; from `OwnedNode`'s allocation.
-        unsafe { guard.retire(self.ptr.as_ptr()) };
+        if !hints.is_on() {
+            // SAFETY: guaranteed by the caller; from `OwnedNode`'s allocation.
+            unsafe { guard.retire(self.ptr.as_ptr()) };
+            return;
+        }
+        let removal = guard
+            .memory()
+            .allocate(Layout::new::<Removal<V>>())
+            .cast::<Removal<V>>();
+        let hints = Arc::clone(hints);
+        // SAFETY: freshly allocated for it.
+        unsafe { removal.write(Removal { node: self.ptr, hints }) };
+        // SAFETY: the removal is new, and stands for the node.
+        unsafe { guard.retire(removal.as_ptr()) };
     }
 }
 

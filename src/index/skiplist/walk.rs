@@ -23,7 +23,7 @@ const TRACKED: usize = if cfg!(loom) { 1 } else { 3 };
 /// Nodes of one block of a descending walk at most.
 const BLOCK: usize = if cfg!(loom) { 2 } else { 128 };
 
-impl<V: Default + Send + Sync + 'static> SkipList<V> {
+impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
     /// Returns the last nodes, at the lowest levels, that are before everything from `low` on.
     fn path_to<'g, G: Guard>(&'g self, low: &Bound<SearchKey<'_>>, guard: &'g G) -> [NodeRef<'g, V>; TRACKED] {
         let mut before = self.head.node();
