@@ -330,6 +330,9 @@ orderings! {
     /// The model's collector: a pin comes after every retirement before it, which real collectors bring about by
     /// a fence of their own (reclaim/model.rs).
     MODEL_PIN = SeqCst, weaker Relaxed;
+    /// The model's collector: what a thread did while pinned happens before the expiry of what was retired until then or
+    /// later, which real collectors bring about by the release in their unpin (reclaim/model.rs).
+    MODEL_UNPIN = AcqRel, weaker Relaxed;
 }
 
 #[cfg(not(loom))]

@@ -11,12 +11,17 @@
 //! and only once something was retired, since loom's fences order everything and would hide what the engine's own
 //! orderings do. It has a name, `MODEL_PIN`, so that a model can be tried without it.
 //!
+//! What a thread did while it was pinned happens before the expiry of what was retired then or later, as the memory that
+//! it read may be freed next: a guard that is dropped releases, and whoever runs an expiry acquires (`MODEL_UNPIN`).
+//!
 //! Real collectors free later and never earlier; what they need beyond this contract is modelled on its own.
 //! Its state sits behind a standard mutex, invisible to loom: loom's threads are coroutines of one real thread, and
 //! none is switched away inside.
 
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
+
+use loom::sync::atomic::AtomicUsize;
 
 use super::{Guard, Heap, Leave, Memory, Reclaim, Retired, Totals, Tracked};
 use crate::sync::{AtomicPtr, Turn, order, store_load_fence};
@@ -29,6 +34,8 @@ pub(super) const FREED: u8 = 2;
 pub struct ModelReclaim {
     state: Mutex<State>,
     turn: Turn,
+    /// Counts guards dropped. Only exchanged, so that it needs no turns.
+    unpinned: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -75,7 +82,12 @@ impl ModelReclaim {
 impl ModelReclaim {
     /// Marks as freed what no guard holds any more. Expiring runs the engine's own code, outside of the state's lock.
     fn free_unheld(&self) {
-        for mut garbage in self.with(State::take_unheld) {
+        let unheld = self.with(State::take_unheld);
+        if !unheld.is_empty() {
+            // ORDERING: AcqRel; pairs with the drop of each guard that held some of it.
+            self.unpinned.fetch_add(1, order::MODEL_UNPIN.into());
+        }
+        for mut garbage in unheld {
             // SAFETY: its bytes are still there.
             if !garbage.again && unsafe { (garbage.expire)(garbage.ptr) } {
                 garbage.again = true;
@@ -114,6 +126,7 @@ impl Reclaim for ModelReclaim {
         Self {
             state: Mutex::new(State::default()),
             turn: Turn::new(),
+            unpinned: AtomicUsize::new(0),
         }
     }
 
@@ -161,6 +174,8 @@ impl Drop for ModelGuard<'_> {
             // A failed model unwinds outside of loom.
             return;
         }
+        // ORDERING: AcqRel; pairs with `free_unheld`.
+        self.collector.unpinned.fetch_add(1, order::MODEL_UNPIN.into());
         if self.collector.with(|state| !state.limbo.is_empty()) {
             self.collector.turn.take();
         }
