@@ -14,11 +14,12 @@ const PREEMPTIONS: &str = "2";
 const SECONDS_PER_MODEL: &str = "900";
 
 /// The files of models, each of which must have run.
-const FILES: [&str; 9] = [
+const FILES: [&str; 10] = [
     "chain",
     "clock",
     "commit",
     "fences",
+    "hints",
     "limbo",
     "reclaim",
     "runner",

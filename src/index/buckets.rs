@@ -8,7 +8,6 @@
 //! over recycled memory, which would touch all of it. Elsewhere it is the allocator's zeroed memory, and smaller.
 
 use std::num::NonZeroUsize;
-use std::ptr::NonNull;
 
 use crate::sync::AtomicPtr;
 
@@ -100,7 +99,9 @@ mod memory {
 /// Buckets in memory that the system hands out zeroed.
 #[cfg(not(loom))]
 mod memory {
-    use super::{Bucket, NonNull};
+    use std::ptr::NonNull;
+
+    use super::Bucket;
 
     pub(super) struct Reserved<B> {
         first: NonNull<B>,

@@ -29,9 +29,17 @@
 //! later; one in [`SAMPLE_ONE_IN`] counts the hints in some buckets nearby, and doubles the table if most ways there are
 //! taken. Nothing is counted on any other path.
 //!
-//! **Memory.** A bucket in use is 64 bytes. Doubling asks for four ways in five taken around a full bucket, which
-//! happens at 5 to 6 hints a bucket on average: a key costs 11 to 13 bytes before, and twice that just after. The table
-//! never shrinks, and never exceeds what was reserved; with more keys than that the hit rate falls, and nothing else.
+//! **Memory.** A bucket in use is 64 bytes. Doubling asks for four ways in five taken around a full bucket, which was
+//! seen to happen at 5 to 7 hints a bucket on average: a key costs 9 to 13 bytes before, and twice that just after. The
+//! table never shrinks, and never exceeds what was reserved; with more keys than that the hit rate falls, and nothing
+//! else.
+//!
+//! **What it is worth**, beside a hash map cut into locked shards (dashmap), on one thread, with 41-byte keys and nodes
+//! of 64 bytes: with a thousand keys a find takes 0.3 of the map's time, 0.4 if the map is given a cheap hasher. With a
+//! million, where either misses the cache twice, it is 0.3 to 0.6 with the map's own hasher and about as fast with the
+//! cheap one. After keys were loaded, each stored once, 9 in 10 were found; after every miss was stored again, 99 in 100.
+//! A store that shares in growth takes two to six times as long as one that does not. One find in some 50,000 follows
+//! a hint to another key's node. In a table that is off a find costs a tenth of the hash of its key.
 //!
 //! # Invariants
 //!
@@ -45,9 +53,10 @@
 //! # Why no reader meets a freed node
 //!
 //! Let a node N be retired at T1, forgotten after a grace period, and its second grace period begin at T2. Two facts
-//! about collectors: (A) what a thread did while pinned at T1 happens before the forgetting; (B) what happens before T1
-//! or T2 happens before whatever a thread does that pins later. A reader pinned at T2 is waited for. It remains to
-//! show that a reader which pins after T2 loads no hint to N.
+//! hold of every collector, or it could not free what others have read: (A) what a thread did in a pin that began before
+//! T1 happens before the forgetting; (B) what happens before T1 or T2 happens before whatever a thread does in a pin that
+//! begins later. A reader pinned at T2 is waited for. It remains to show that a reader which pins after T2 loads no hint
+//! to N.
 //!
 //! *Every store of a hint to N happens before the forgetting.* Its pin began before T1: were it later, then by (B) the
 //! index would not lead to N any more, and N would be seen dead, since it was made dead before it was retired. So
@@ -67,16 +76,20 @@
 //!
 //! - *The table grows while N is forgotten, after the size was read.* N's hash may belong to a new bucket now. Nobody
 //!   stores N there, as no store of N is left to come; nor does a split move it there, being a store.
-//! - *A split has loaded N's hint, and stalls before storing it in the child.* It has seen N live, or will before it
-//!   stores; so it is pinned since before T1, and the forgetting waits for it, and then visits the child, as the
-//!   splitter had read the greater size.
+//! - *A split has loaded N's hint, and stalls before storing it in the child.* It stores only after seeing N live; if it
+//!   does, it is pinned since before T1, and the forgetting waits for it, and then visits the child, as the splitter
+//!   had read the greater size. If it pinned later, it sees N dead.
 //! - *A split has stored N in the child and has not cleared the parent.* Both are visited.
 //! - *A thread stores by an old size.* It puts N into what is the parent by now, or a parent's parent. All are visited.
 //! - *A reader looks into the parent of its bucket.* That is a bucket like any other; none names N.
 //!
 //! One grace period is not enough: the store may come last in its pin, so that a reader pinned after T1 loads the hint
-//! just before it is taken away, and nobody waits for that reader. The models show it, as they show what follows if
-//! hints are stored without having seen the node live, or not taken away, or only in the bucket of the present size.
+//! just before it is taken away, and nobody waits for that reader. `loom-tests/tests/hints.rs` shows it, and shows what
+//! follows if hints are stored without having seen the node live, or not taken away, or only in the bucket of the
+//! present size.
+//!
+//! The forgetting needs no guard, though it may run on a thread that is not pinned: it follows no hint, and buckets exist
+//! for as long as the table, of which whoever forgets holds a share.
 //!
 //! # Memory ordering
 //!
@@ -139,17 +152,24 @@ pub unsafe trait Hinted: Send + Sync {
 }
 
 /// The hash function of one index.
+///
+/// Buckets are chosen by the low bits alone, which asks for a hash whose every bit is good. A cheaper one of the same
+/// library put four times as many keys into full buckets, with some seeds and keys of consecutive numbers.
 #[derive(Clone, Debug)]
-pub struct KeyHash(foldhash::fast::FixedState);
+pub struct KeyHash(foldhash::quality::FixedState);
 
 impl KeyHash {
     fn new() -> Self {
-        let seed = if cfg!(loom) {
+        // Under loom each execution has to be the same again.
+        Self::with_seed(if cfg!(loom) {
             0
         } else {
             std::hash::RandomState::new().hash_one(0)
-        };
-        Self(foldhash::fast::FixedState::with_seed(seed))
+        })
+    }
+
+    fn with_seed(seed: u64) -> Self {
+        Self(foldhash::quality::FixedState::with_seed(seed))
     }
 
     /// Returns the hash of an encoded key.

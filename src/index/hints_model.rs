@@ -19,7 +19,7 @@ pub enum Mistake {
     OneGracePeriod,
     /// Hints are not taken away.
     NoForgetting,
-    /// A hint that was found is stored again although nobody has seen its node live.
+    /// Hints are stored and moved although nobody has seen their nodes live.
     StoreUnseen,
     /// Hints are taken away only where the node would be stored now.
     ForgetAtOneSize,
@@ -40,9 +40,15 @@ struct Node {
 struct Shared {
     hints: Hints<Node>,
     mistake: Mistake,
-    /// Whether reclaimed nodes keep their memory, marked, until the index is dropped: then no use of one goes unseen.
-    keeps_memory: bool,
-    kept: std::sync::Mutex<Vec<Kept>>,
+    /// Reclaimed nodes that keep their memory, marked, so that no use of one goes unseen. `None` where none
+    /// are, and once the index is being dropped.
+    kept: std::sync::Mutex<Option<Vec<Kept>>>,
+}
+
+impl Shared {
+    fn kept(&self) -> std::sync::MutexGuard<'_, Option<Vec<Kept>>> {
+        self.kept.lock().expect("nobody panics while holding it")
+    }
 }
 
 struct Kept(*mut Node);
@@ -53,6 +59,17 @@ unsafe impl Send for Kept {}
 const RECLAIMED: u64 = u64::MAX;
 
 impl Node {
+    fn is(&self, key: u64) -> bool {
+        self.check();
+        self.key == key
+    }
+
+    fn was_not_dead(&self) -> bool {
+        self.check();
+        // ORDERING: Relaxed; a pin after the retirement comes after the store.
+        !self.is_dead.load(order::COUNT)
+    }
+
     /// Panics if the node was reclaimed.
     fn check(&self) {
         self.tracked.check();
@@ -66,8 +83,7 @@ impl Node {
 unsafe impl Hinted for Node {
     fn is_live(&self) -> bool {
         self.check();
-        // ORDERING: Relaxed; a pin after the retirement comes after the store.
-        !self.is_dead.load(order::COUNT)
+        self.shared.mistake == Mistake::StoreUnseen || self.was_not_dead()
     }
 
     fn key_hash(&self, _: &KeyHash) -> u64 {
@@ -94,13 +110,11 @@ unsafe impl Retired for Node {
         let node = unsafe { &*ptr };
         // ORDERING: Relaxed; nobody reads it any more in a correct run.
         node.check.store(RECLAIMED, order::COUNT);
-        if node.shared.keeps_memory {
-            let mut kept = node.shared.kept.lock().expect("nobody panics while holding it");
-            kept.push(Kept(ptr));
-        } else {
-            // SAFETY: came from `Box::into_raw`; the only call, by contract.
-            drop(unsafe { Box::from_raw(ptr) });
+        if let Some(kept) = &mut *node.shared.kept() {
+            return kept.push(Kept(ptr));
         }
+        // SAFETY: came from `Box::into_raw`; the only call, by contract.
+        drop(unsafe { Box::from_raw(ptr) });
     }
 
     fn bytes(&self) -> usize {
@@ -131,8 +145,7 @@ impl<R: Reclaim> HintedModel<R> {
             shared: Arc::new(Shared {
                 hints: Hints::with_sizes(first, most),
                 mistake,
-                keeps_memory,
-                kept: std::sync::Mutex::default(),
+                kept: std::sync::Mutex::new(keeps_memory.then(Vec::new)),
             }),
             reclaim: R::new(),
         }
@@ -148,28 +161,39 @@ impl<R: Reclaim> HintedModel<R> {
         self.reclaim.pin(local)
     }
 
-    /// Says whether there is a hint to a live node of cell number `cell`. Calls `hold` while it has the node.
-    pub fn find_hint(&self, cell: usize, guard: &R::Guard<'_>, hold: impl FnOnce()) -> bool {
+    /// Says whether there is a hint to a live node of cell number `cell`.
+    pub fn find_hint(&self, cell: usize, guard: &R::Guard<'_>) -> bool {
+        self.hold_hint(cell, guard, || {})
+    }
+
+    /// As `find_hint`, and calls `hold` while it has the node.
+    pub fn hold_hint(&self, cell: usize, guard: &R::Guard<'_>, hold: impl FnOnce()) -> bool {
         let hints = &self.shared.hints;
         let key = self.cells[cell].0;
         let Some(node) = hints.find(key, guard, |node| node.is(key)) else {
             return false;
         };
-        if self.shared.mistake == Mistake::StoreUnseen {
-            hold();
-            // SAFETY: none; this is the mistake, which the test is to find.
-            unsafe { hints.store(key, node, guard) };
-            return true;
-        }
-        let is_live = node.is_live();
+        let was_not_dead = node.was_not_dead();
         hold();
         node.check();
-        is_live
+        was_not_dead
+    }
+
+    /// Finds the hint to cell number `cell` and stores it again, as after growth, if its node is live.
+    pub fn refresh(&self, cell: usize, guard: &R::Guard<'_>) {
+        let hints = &self.shared.hints;
+        let key = self.cells[cell].0;
+        if let Some(node) = hints.find(key, guard, |node| node.is(key))
+            && node.is_live()
+        {
+            // SAFETY: seen live under this guard, but for the mistake that the tests are to find; retired by `remove`.
+            unsafe { hints.store(key, node, guard) };
+        }
     }
 
     /// Says whether cell number `cell` has a node, by a hint or else by a search that leaves one.
     pub fn get(&self, cell: usize, guard: &R::Guard<'_>) -> bool {
-        self.find_hint(cell, guard, || {}) || self.search(cell, guard)
+        self.find_hint(cell, guard) || self.search(cell, guard)
     }
 
     /// Says whether cell number `cell` has a node, and leaves a hint to it.
@@ -240,13 +264,6 @@ impl<R: Reclaim> HintedModel<R> {
     }
 }
 
-impl Node {
-    fn is(&self, key: u64) -> bool {
-        self.check();
-        self.key == key
-    }
-}
-
 impl<R: Reclaim> Drop for HintedModel<R> {
     fn drop(&mut self) {
         // A failed model unwinds outside of loom, where atomics cannot be touched.
@@ -260,8 +277,7 @@ impl<R: Reclaim> Drop for HintedModel<R> {
                 drop(unsafe { Box::from_raw(node) });
             }
         }
-        let kept = std::mem::take(&mut *self.shared.kept.lock().expect("nobody panics while holding it"));
-        for node in kept {
+        for node in self.shared.kept().take().into_iter().flatten() {
             // SAFETY: reclaimed, so that nothing but the list has it.
             drop(unsafe { Box::from_raw(node.0) });
         }
