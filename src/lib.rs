@@ -86,6 +86,8 @@ pub mod internals {
     pub use crate::reclaim::{EpochReclaim, HyalineReclaim, Leave, LimboReclaim, Reclaim};
     #[cfg(loom)]
     pub use crate::reclaim::{ModelReclaim, ModelSlot};
+    #[cfg(all(not(loom), debug_assertions))]
+    pub use crate::sync::lines;
     pub use crate::sync::order::REGISTRY;
     pub use crate::sync::pause;
     pub use crate::trace::{Layer, Span, Trace};

@@ -18,8 +18,14 @@
 //! state to the next thread that is given its slot, so nothing is lost and nothing is freed behind a reader's back.
 #![forbid(unsafe_code)]
 
-#[cfg(not(loom))]
+#[cfg(all(not(loom), debug_assertions))]
+pub mod lines;
+
+#[cfg(all(not(loom), not(debug_assertions)))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize};
+
+#[cfg(all(not(loom), debug_assertions))]
+pub(crate) use self::lines::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, wrote};
 
 #[cfg(loom)]
 pub use self::model::Leave;
@@ -32,6 +38,11 @@ pub(crate) use self::std_impl::{PerThread, fence_after_draw, full_fence, store_l
 #[cfg(loom)]
 pub(crate) use self::model::{PerThread, Turn, fence_after_draw, full_fence, store_load_fence};
 
+/// Notes which lines a thread writes, in builds that do (`sync/lines.rs`).
+#[cfg(any(loom, not(debug_assertions)))]
+#[inline(always)]
+pub(crate) fn wrote(_address: usize, _bytes: usize) {}
+
 /// A number that one thread adds to and any thread may read. A statistic, never part of a protocol: it stays a
 /// standard atomic under loom, where it would only multiply the interleavings.
 #[derive(Debug, Default)]
@@ -43,6 +54,7 @@ impl Counter {
     pub(crate) fn add(&self, amount: u64) {
         // ORDERING: Relaxed; nothing depends on a statistic.
         let now = self.0.load(std::sync::atomic::Ordering::Relaxed);
+        wrote(std::ptr::from_ref(self).addr(), size_of::<Self>());
         self.0
             .store(now.wrapping_add(amount), std::sync::atomic::Ordering::Relaxed);
     }
@@ -63,6 +75,7 @@ impl CoarseTime {
     /// Remembers this moment.
     #[inline]
     pub(crate) fn set_now(&self) {
+        wrote(std::ptr::from_ref(self).addr(), size_of::<Self>());
         // ORDERING: Relaxed; a statistic.
         self.0.store(Self::now_ms(), std::sync::atomic::Ordering::Relaxed);
     }

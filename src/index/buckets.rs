@@ -1,4 +1,4 @@
-//! The memory of the hint table: buckets of one cache line each, reserved at once and zero until they are used.
+//! The memory of the hint table: buckets of two cache lines each, reserved at once and zero until they are used.
 //!
 //! The table is as large as it may ever become from the beginning, in address space; memory it takes page by page, as
 //! hints are first stored there. So growing it allocates nothing, moves nothing and frees nothing, and a bucket has one
@@ -12,16 +12,16 @@ use std::num::NonZeroUsize;
 use crate::sync::AtomicPtr;
 
 /// Hints in a bucket. Two under loom, where every one is a step.
-pub(super) const WAYS: usize = if cfg!(loom) { 2 } else { 8 };
+pub(super) const WAYS: usize = if cfg!(loom) { 2 } else { 16 };
 
-/// Hints that share a cache line. All zero bytes are an empty bucket.
-#[repr(C, align(64))]
+/// Hints that share two neighbouring cache lines. All zero bytes are an empty bucket.
+#[repr(C, align(128))]
 pub(super) struct Bucket<N> {
     pub(super) ways: [AtomicPtr<N>; WAYS],
 }
 
 #[cfg(not(loom))]
-const _: () = assert!(WAYS.is_power_of_two() && size_of::<Bucket<u64>>() <= 64);
+const _: () = assert!(WAYS.is_power_of_two() && size_of::<Bucket<u64>>() <= 128);
 
 /// All buckets that a table may ever have.
 pub(super) struct Buckets<N> {
@@ -177,7 +177,7 @@ mod memory {
         const MOST: usize = if cfg!(miri) { 64 << 10 } else { 16 << 20 };
 
         fn layout(bytes: usize) -> Option<Layout> {
-            Layout::from_size_align(bytes, 64).ok().filter(|_| bytes <= MOST)
+            Layout::from_size_align(bytes, 128).ok().filter(|_| bytes <= MOST)
         }
 
         pub(super) fn reserve(bytes: usize) -> Option<NonNull<u8>> {

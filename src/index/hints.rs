@@ -13,7 +13,7 @@
 //!                         |                   ^    split: the next bucket to be filled from its parent
 //!                         +--- half of 2's hints belong to 6 since the table grew from 4 to 8
 //!
-//!  bucket:  one cache line of 8 ways; a hash's low bits say which
+//!  bucket:  two cache lines of 8 ways each; a hash's low bits say which bucket, others in which line to look first
 //!  way:     null, or  | tag: the hash's upper 16 bits | address of a node |
 //! ```
 //!
@@ -29,8 +29,12 @@
 //! later; one in [`SAMPLE_ONE_IN`] counts the hints in some buckets nearby, and doubles the table if most ways there are
 //! taken. Nothing is counted on any other path.
 //!
-//! **Memory.** A bucket in use is 64 bytes. Doubling asks for four ways in five taken around a full bucket, which was
-//! seen to happen at 5 to 7 hints a bucket on average: a key costs 9 to 13 bytes before, and twice that just after. The
+//! **Why two lines.** Hints fall into buckets at random. With 8 ways, 6 of them taken on average, some buckets are full
+//! while others are half empty, and one key in 50 finds no way free for good: each of its uses is a search, and so the
+//! tail of all. A key that spills over into the second line costs one more miss, and hardly any finds both full.
+//!
+//! **Memory.** A bucket in use is 128 bytes. Doubling asks for two ways in three taken around a full bucket, which
+//! happens at 10 to 11 hints a bucket on average: a key costs 12 bytes before, and twice that just after. The
 //! table never shrinks, and never exceeds what was reserved; with more keys than that the hit rate falls, and nothing
 //! else.
 //!
@@ -118,7 +122,7 @@ use crate::sync::{AtomicPtr, AtomicUsize, order};
 pub const DEFAULT_HINT_BYTES: usize = 256 << 20;
 
 /// Buckets of a new table. One page.
-const FIRST_SIZE: usize = 64;
+const FIRST_SIZE: usize = 32;
 
 /// A store that finds its bucket full evicts another's hint once in this many times.
 const EVICT_ONE_IN: u32 = 16;
@@ -394,7 +398,7 @@ impl<N: Hinted> Hints<N> {
         }
     }
 
-    /// Says whether four ways in five are taken in the buckets after number `at`.
+    /// Says whether two ways in three are taken in the buckets after number `at`.
     fn is_crowded(&self, at: usize) -> bool {
         let size = self.size();
         let buckets = SAMPLE_BUCKETS.min(size);
@@ -404,7 +408,7 @@ impl<N: Hinted> Hints<N> {
             // ORDERING: Relaxed; only counted.
             .filter(|way| !way.load(order::CLEAR_HINT).is_null())
             .count();
-        5 * taken >= 4 * WAYS * buckets
+        3 * taken >= 2 * WAYS * buckets
     }
 
     /// Doubles the table, unless it is as large as it may become or has buckets left to split; says whether it did.

@@ -7,7 +7,7 @@ use crate::reclaim::{EpochReclaim, HyalineReclaim, Reclaim};
 
 /// Buckets that a table of `hints` in use has.
 fn size_of_table<R: Reclaim>(model: &HintedModel<R>) -> usize {
-    model.hint_bytes() / 64
+    model.hint_bytes() / (8 * WAYS)
 }
 
 /// Scatters the bits of a number, as a hash does.

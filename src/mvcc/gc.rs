@@ -29,10 +29,11 @@
 //!   so the first write of a key after a long snapshot was closed pays for what that held: amortised O(1).
 //! - What had to stay only because the thread's view was old, or because of its own transaction's snapshot, goes at the
 //!   thread's next view: it remembers some keys.
-//! - What still has to stay then, and dead keys that were not remembered, are found by a sweep: a cursor over the index, a few chains at a time,
-//!   moved by the same threads that write, until a whole round finds nothing left behind. Never a stop. Cursor and
-//!   debts are each thread's own: what a thread that ends or only reads has left is found by the next owner of its
-//!   state, or by an explicit sweep.
+//! - What still has to stay then, and dead keys that were not remembered, are found by a sweep: a cursor over the index,
+//!   a few chains at a time, moved by the same threads that write, until a whole round finds nothing left behind. Never
+//!   a stop. It passes over what was written since the round began, which its writer remembers: else it would take
+//!   the garbage of threads at work, and their memory with it. Cursor and debts are each thread's own: what a thread
+//!   that ends or only reads has left is found by the next owner of its state, or by an explicit sweep.
 //!
 //! # Dead keys
 //!
@@ -85,18 +86,29 @@ pub(super) struct Local {
     pub(super) view: View,
     /// Operations since the view was renewed that left something behind.
     owed: u32,
-    /// Keys where something was left behind, and how often it was looked for since.
-    remembered: VecDeque<(Key, u8)>,
+    /// Keys where something was left behind.
+    remembered: VecDeque<Remembered>,
     /// Such keys for which there was no room, since the last piece of the sweep.
     forgotten: usize,
     /// Where the sweep goes on; `None` is the start.
     cursor: Option<Key>,
+    /// Where the clock was when the present round began.
+    round_began: Timestamp,
     /// Something was left behind that a sweep has to come back for.
     sweeping: bool,
     /// The present round has left something behind.
     left_behind: bool,
     /// A tombstone waits only for the clock to pass it.
     wants_tick: bool,
+}
+
+/// A key where something was left behind.
+struct Remembered {
+    key: Key,
+    /// The commit that left it there. If there has been another since, that one's thread remembers the key.
+    written: Timestamp,
+    /// How often it was looked for since.
+    tries: u8,
 }
 
 impl Local {
@@ -109,6 +121,7 @@ impl Local {
             remembered: VecDeque::with_capacity(REMEMBERED_KEYS),
             forgotten: 0,
             cursor: None,
+            round_began: Timestamp::ABSENT,
             sweeping: false,
             left_behind: false,
             wants_tick: false,
@@ -118,13 +131,13 @@ impl Local {
 
 impl Local {
     /// Remembers a key where something was left behind.
-    fn remember(&mut self, key: Key, tries: u8) {
-        if tries <= TRIES && self.remembered.len() < REMEMBERED_KEYS {
-            self.remembered.push_back((key, tries));
+    fn remember(&mut self, remembered: Remembered) {
+        if remembered.tries <= TRIES && self.remembered.len() < REMEMBERED_KEYS {
+            self.remembered.push_back(remembered);
         } else {
             self.sweeping = true;
             self.left_behind = true;
-            self.forgotten += usize::from(tries == 0);
+            self.forgotten += usize::from(remembered.tries == 0);
         }
     }
 
@@ -189,7 +202,11 @@ where
         }
         // Not before: the transaction that wrote it still has its snapshot.
         if tidied.left_behind || version.value().is_none() {
-            local.remember(key.clone(), 0);
+            local.remember(Remembered {
+                key: key.clone(),
+                written: timestamp,
+                tries: 0,
+            });
             local.owed += u32::try_from(version.bytes() / BYTES_PER_OPERATION).unwrap_or(RENEW_AFTER);
         }
         guard.count_unlinked(tidied.retired);
@@ -207,7 +224,12 @@ where
             let tidied = self.tidy(node, &local.view, guard);
             guard.count_unlinked(tidied.retired);
             if tidied.left_behind {
-                local.remember(key.clone(), 0);
+                // Whoever wrote last, the aborted version at the head is this thread's.
+                local.remember(Remembered {
+                    key: key.clone(),
+                    written: Timestamp::ABSENT,
+                    tries: 0,
+                });
                 local.owed += 1;
             }
         }
@@ -227,7 +249,7 @@ where
             loop {
                 // Pinned anew for each piece, so that a long sweep holds no memory back.
                 let guard = self.pin();
-                let tidied = self.sweep_piece(&view, &mut cursor, RENEW_AFTER as usize, &guard);
+                let tidied = self.sweep_piece(&view, Timestamp::LATEST, &mut cursor, RENEW_AFTER as usize, &guard);
                 retired += tidied.retired;
                 if cursor.is_none() {
                     break;
@@ -250,21 +272,32 @@ where
         }
         self.snapshots.view(&self.clock, &mut local.view);
         for _ in 0..local.remembered.len() {
-            let Some((key, tries)) = local.remembered.pop_front() else {
+            let Some(mut remembered) = local.remembered.pop_front() else {
                 break;
             };
-            if let Some(node) = self.index.find(&key, guard) {
-                let tidied = self.tidy(node, &local.view, guard);
-                guard.count_unlinked(tidied.retired);
-                local.wants_tick |= tidied.wants_tick;
-                if tidied.left_behind {
-                    local.remember(key, tries + 1);
-                }
+            let Some(node) = self.index.find(&remembered.key, guard) else {
+                continue;
+            };
+            if remembered.written != Timestamp::ABSENT
+                && self.was_written_since(Timestamp::from_raw(remembered.written.get() + 1), node.value(), guard)
+            {
+                continue;
+            }
+            let tidied = self.tidy(node, &local.view, guard);
+            guard.count_unlinked(tidied.retired);
+            local.wants_tick |= tidied.wants_tick;
+            if tidied.left_behind {
+                remembered.tries += 1;
+                local.remember(remembered);
             }
         }
         if local.sweeping {
+            if local.cursor.is_none() {
+                self.clock.pass();
+                local.round_began = self.clock.now();
+            }
             let chains = SWEEP_CHAINS + 2 * std::mem::take(&mut local.forgotten);
-            let tidied = self.sweep_piece(&local.view, &mut local.cursor, chains, guard);
+            let tidied = self.sweep_piece(&local.view, local.round_began, &mut local.cursor, chains, guard);
             local.left_behind |= tidied.left_behind;
             local.wants_tick |= tidied.wants_tick;
             if local.cursor.is_none() {
@@ -274,18 +307,28 @@ where
         }
     }
 
-    /// Tidies up to `chains` chains from `cursor` on, and moves it; `None` when the end was reached.
-    fn sweep_piece(&self, view: &View, cursor: &mut Option<Key>, chains: usize, guard: &Pin<'_, R>) -> Tidied {
+    /// Tidies up to `chains` chains from `cursor` on, but not those written at `hot` or later, and moves the cursor;
+    /// `None` when the end was reached.
+    fn sweep_piece(
+        &self,
+        view: &View,
+        hot: Timestamp,
+        cursor: &mut Option<Key>,
+        chains: usize,
+        guard: &Pin<'_, R>,
+    ) -> Tidied {
         let mut sum = Tidied::default();
         let mut visited = 0;
         let mut last = None;
         let from = cursor.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
         self.index
             .walk((from, Bound::Unbounded), Direction::Ascending, guard, |node| {
-                let tidied = self.tidy(node.clone(), view, guard);
-                sum.retired += tidied.retired;
-                sum.left_behind |= tidied.left_behind;
-                sum.wants_tick |= tidied.wants_tick;
+                if !self.was_written_since(hot, node.value(), guard) {
+                    let tidied = self.tidy(node.clone(), view, guard);
+                    sum.retired += tidied.retired;
+                    sum.left_behind |= tidied.left_behind;
+                    sum.wants_tick |= tidied.wants_tick;
+                }
                 visited += 1;
                 if visited < chains {
                     return ControlFlow::Continue(());
@@ -296,6 +339,16 @@ where
         *cursor = last;
         guard.count_unlinked(sum.retired);
         sum
+    }
+
+    /// Says whether a chain has a version committed at `timestamp` or later: its writer looks after it.
+    fn was_written_since(&self, timestamp: Timestamp, chain: &Chain, guard: &Pin<'_, R>) -> bool {
+        match chain.head(guard.raw()) {
+            Head::Version(version) => {
+                matches!(version.word(guard.raw()), Word::Own(Status::Committed(written)) if written >= timestamp)
+            }
+            Head::Empty { .. } | Head::Sealed => false,
+        }
     }
 
     /// Prunes below `version`, or if that is younger than the view, below the one under it.

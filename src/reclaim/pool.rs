@@ -24,6 +24,7 @@ use std::cell::Cell;
 use std::ptr::{self, NonNull};
 
 use super::{GRANULE, Heap, Memory, rounded};
+use crate::sync::wrote;
 
 /// Greatest size that is kept, in bytes: larger values are rare, and their copying costs more than the allocator.
 const MAX_BYTES: usize = 1_024;
@@ -66,6 +67,7 @@ fn class_of(layout: Layout) -> Option<usize> {
 }
 
 /// Returns the rounded layout of a class.
+#[inline]
 fn layout_of(class: usize) -> Layout {
     let (size, align) = if class < PLAIN_CLASSES {
         ((class + 1) * GRANULE, GRANULE)
@@ -82,6 +84,16 @@ impl Pool {
             classes: [const { Cell::new(ptr::null_mut()) }; CLASSES],
             bytes: Cell::new(0),
         }
+    }
+
+    /// Takes a block off a class's list.
+    #[inline]
+    fn take(&self, class: usize) -> Option<NonNull<u8>> {
+        let free = NonNull::new(self.classes[class].get())?;
+        // SAFETY: a block on a list is a free block (invariant 1).
+        self.classes[class].set(unsafe { free.as_ref() }.next);
+        self.bytes.set(self.bytes.get() - layout_of(class).size());
+        Some(free.cast())
     }
 
     /// Gives everything to the allocator.
@@ -110,15 +122,13 @@ unsafe impl Memory for Pool {
     #[inline]
     fn allocate(&self, layout: Layout) -> NonNull<u8> {
         let layout = rounded(layout);
-        if let Some(class) = class_of(layout)
-            && let Some(free) = NonNull::new(self.classes[class].get())
-        {
-            // SAFETY: a block on a list is a free block (invariant 1).
-            self.classes[class].set(unsafe { free.as_ref() }.next);
-            self.bytes.set(self.bytes.get() - layout.size());
-            return free.cast();
-        }
-        Heap.allocate(layout)
+        let block = match class_of(layout).and_then(|class| self.take(class)) {
+            Some(block) => block,
+            None => Heap.allocate(layout),
+        };
+        // Until it is published it is the caller's alone to write, by plain writes.
+        wrote(block.addr().get(), layout.size());
+        block
     }
 
     #[inline]
@@ -129,6 +139,7 @@ unsafe impl Memory for Pool {
             Some(class) if self.bytes.get() + layout.size() <= LIMIT_BYTES => {
                 let free = ptr.cast::<Free>();
                 let next = self.classes[class].get();
+                wrote(ptr.addr().get(), size_of::<Free>());
                 // SAFETY: the caller's block is used no more, and large enough (invariant 1).
                 unsafe { free.write(Free { next }) };
                 self.classes[class].set(free.as_ptr());
