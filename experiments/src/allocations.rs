@@ -19,14 +19,22 @@
 //! meanwhile is not mixed in. A count of zero means nothing in a binary that forgot to declare the allocator:
 //! check [`is_counting`] first.
 //!
+//! What a store *holds* cannot be told from one thread's counts, since memory is freed by other threads than obtained
+//! it. A [`Meter`] follows the whole process while it lives: what all threads obtained less what they gave back, in
+//! bytes as requested and in bytes as mimalloc rounded them (`mi_usable_size`, asked of every block). It slows every
+//! request down, so nothing is timed under one.
+//!
 //! **Invariants.**
 //! 1. Every request reaches mimalloc with the layout it came with, and its answer is returned unchanged.
-//! 2. Counting neither allocates nor unwinds: the counters are constant-initialised thread-locals without a destructor.
+//! 2. Counting neither allocates nor unwinds: the counters are constant-initialised thread-locals without a destructor,
+//!    and statics.
+//! 3. There is one meter at a time, and the sums that it reads were zero when it began.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
 use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use mimalloc::MiMalloc;
 
@@ -43,6 +51,8 @@ pub struct Counts {
     pub deallocations: u64,
     /// Bytes obtained, as requested.
     pub bytes: u64,
+    /// Bytes given back, as they had been requested.
+    pub freed_bytes: u64,
 }
 
 impl Counts {
@@ -50,6 +60,7 @@ impl Counts {
         allocations: 0,
         deallocations: 0,
         bytes: 0,
+        freed_bytes: 0,
     };
 
     /// Returns what was added since `earlier`, a count of the same thread.
@@ -59,6 +70,18 @@ impl Counts {
             allocations: self.allocations - earlier.allocations,
             deallocations: self.deallocations - earlier.deallocations,
             bytes: self.bytes - earlier.bytes,
+            freed_bytes: self.freed_bytes - earlier.freed_bytes,
+        }
+    }
+
+    /// Returns the sum of two threads' counts.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            allocations: self.allocations + other.allocations,
+            deallocations: self.deallocations + other.deallocations,
+            bytes: self.bytes + other.bytes,
+            freed_bytes: self.freed_bytes + other.freed_bytes,
         }
     }
 }
@@ -104,6 +127,100 @@ fn note_allocation(bytes: usize) {
     });
 }
 
+fn note_deallocation(bytes: usize) {
+    note(|counts| {
+        counts.deallocations += 1;
+        counts.freed_bytes += bytes as u64;
+    });
+}
+
+static METERED: AtomicBool = AtomicBool::new(false);
+static REQUESTED: AtomicI64 = AtomicI64::new(0);
+static USABLE: AtomicI64 = AtomicI64::new(0);
+
+/// By how much what the whole process holds has changed since a [`Meter`] began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Bytes as they were requested.
+    pub requested: i64,
+    /// Bytes as the allocator rounded them: the usable size of each block.
+    pub usable: i64,
+}
+
+impl Held {
+    /// Returns what was added since `earlier`, a reading of the same meter.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            requested: self.requested - earlier.requested,
+            usable: self.usable - earlier.usable,
+        }
+    }
+}
+
+/// Follows what the whole process holds, until it is dropped.
+///
+/// A request that another thread makes at the very moment at which the meter begins or ends may be missed; so nothing
+/// but what is metered should run then. A block whose address was moved up to meet an alignment counts from there.
+#[derive(Debug)]
+pub struct Meter(());
+
+impl Meter {
+    /// Begins to follow, or returns `None` while there is another meter.
+    #[must_use]
+    pub fn begin() -> Option<Self> {
+        // ORDERING: Acquire, pairs with the Release in `drop`: the sums are zero. Relaxed for the sums, here and
+        // below: they publish nothing, and who reads them has started and joined the threads that wrote them, or
+        // wants no more than a sample.
+        if METERED.swap(true, Ordering::Acquire) {
+            return None;
+        }
+        // INVARIANT 3: the last meter left zeros, and this one has just been the first to begin since.
+        Some(Self(()))
+    }
+
+    /// Returns by how much the process holds more than when the meter began.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        // ORDERING: Relaxed, see `begin`.
+        Held {
+            requested: REQUESTED.load(Ordering::Relaxed),
+            usable: USABLE.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Meter {
+    fn drop(&mut self) {
+        // INVARIANT 3: zero before another may begin.
+        // ORDERING: Release for the flag, pairs with the Acquire in `begin`; Relaxed for the sums, see there.
+        REQUESTED.store(0, Ordering::Relaxed);
+        USABLE.store(0, Ordering::Relaxed);
+        METERED.store(false, Ordering::Release);
+    }
+}
+
+/// Adds a change to the sums of the meter, if there is one; `usable` is asked only then.
+#[inline]
+fn meter(requested: i64, usable: impl FnOnce() -> i64) {
+    // ORDERING: Relaxed, see `Meter::begin`.
+    if METERED.load(Ordering::Relaxed) {
+        REQUESTED.fetch_add(requested, Ordering::Relaxed);
+        USABLE.fetch_add(usable(), Ordering::Relaxed);
+    }
+}
+
+/// Returns how many bytes of a block may be used.
+///
+/// # Safety
+///
+/// `block` is null, or came from mimalloc and was not given back.
+unsafe fn usable(block: *const u8) -> i64 {
+    // SAFETY: the caller's condition is the one that mimalloc states; of null it says zero.
+    let bytes = unsafe { MiMalloc.usable_size(block) };
+    bytes as i64
+}
+
 // SAFETY: every method hands its arguments to mimalloc and returns mimalloc's answer (invariant 1), and mimalloc is a
 // sound allocator; counting around it neither allocates nor unwinds (invariant 2).
 unsafe impl GlobalAlloc for CountingAllocator {
@@ -111,19 +228,28 @@ unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         note_allocation(layout.size());
         // SAFETY: the caller promises a layout of non-zero size, which is all that `alloc` requires.
-        unsafe { MiMalloc.alloc(layout) }
+        let block = unsafe { MiMalloc.alloc(layout) };
+        // SAFETY: mimalloc has just returned it, or null.
+        meter(layout.size() as i64, || unsafe { usable(block) });
+        block
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         note_allocation(layout.size());
         // SAFETY: the caller promises a layout of non-zero size, which is all that `alloc_zeroed` requires.
-        unsafe { MiMalloc.alloc_zeroed(layout) }
+        let block = unsafe { MiMalloc.alloc_zeroed(layout) };
+        // SAFETY: mimalloc has just returned it, or null.
+        meter(layout.size() as i64, || unsafe { usable(block) });
+        block
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        note(|counts| counts.deallocations += 1);
+        note_deallocation(layout.size());
+        // SAFETY: the caller promises that `block` came from this allocator, so from mimalloc (invariant 1), and it
+        // is given back below and not before.
+        meter(-(layout.size() as i64), || -unsafe { usable(block) });
         // SAFETY: the caller promises that `block` came from this allocator with this layout, so it came from
         // mimalloc with it (invariant 1).
         unsafe { MiMalloc.dealloc(block, layout) }
@@ -132,10 +258,16 @@ unsafe impl GlobalAlloc for CountingAllocator {
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         note_allocation(new_size);
-        note(|counts| counts.deallocations += 1);
+        note_deallocation(layout.size());
+        // SAFETY: as in `dealloc`; it is moved below and not before.
+        meter(-(layout.size() as i64), || -unsafe { usable(block) });
         // SAFETY: the caller promises that `block` came from this allocator with this layout, so from mimalloc
         // (invariant 1), and that `new_size` is neither zero nor too large for the alignment.
-        unsafe { MiMalloc.realloc(block, layout, new_size) }
+        let moved = unsafe { MiMalloc.realloc(block, layout, new_size) };
+        // SAFETY: mimalloc has just returned it, or null. A refusal leaves the old block, and an uncounted one,
+        // behind: the process is out of memory then.
+        meter(new_size as i64, || unsafe { usable(moved) });
+        moved
     }
 }
 
@@ -159,7 +291,8 @@ mod tests {
             Counts {
                 allocations: 1,
                 deallocations: 0,
-                bytes: 32
+                bytes: 32,
+                freed_bytes: 0
             }
         );
         let ((), counts) = counted(|| drop(black_box(list)));
@@ -168,7 +301,8 @@ mod tests {
             Counts {
                 allocations: 0,
                 deallocations: 1,
-                bytes: 0
+                bytes: 0,
+                freed_bytes: 32
             }
         );
     }
@@ -178,6 +312,7 @@ mod tests {
         let mut list: Vec<u8> = Vec::with_capacity(1);
         let ((), counts) = counted(|| list.reserve_exact(black_box(100)));
         assert_eq!((counts.allocations, counts.bytes), (1, 100));
+        assert_eq!((counts.deallocations, counts.freed_bytes), (1, 1));
         let (_, counts) = counted(|| black_box(&list).len());
         assert_eq!(counts, Counts::ZERO);
     }
@@ -192,5 +327,29 @@ mod tests {
         let there = before.join().expect("no panic");
         assert_eq!(there.bytes, 1_000);
         assert!(counted(|| black_box(3)).1 == Counts::ZERO);
+    }
+
+    // Goal: the meter sees what other threads give back. Method: a block so large that no other test of this program
+    // comes near it is obtained here and given back in another thread.
+    #[test]
+    fn meter_follows_the_whole_process() {
+        const LARGE: usize = 1 << 28;
+        let nearly = |bytes: i64, expected: usize| bytes.abs_diff(expected as i64) < 1 << 26;
+        let meter = Meter::begin().expect("no other test has a meter");
+        assert!(Meter::begin().is_none(), "there is one meter at a time");
+        let block: Vec<u8> = Vec::with_capacity(black_box(LARGE));
+        let held = meter.held();
+        assert!(nearly(held.requested, LARGE) && nearly(held.usable, LARGE), "{held:?}");
+        std::thread::spawn(move || drop(black_box(block)))
+            .join()
+            .expect("no panic");
+        let after = meter.held().since(held);
+        assert!(
+            nearly(-after.requested, LARGE) && nearly(-after.usable, LARGE),
+            "{after:?}"
+        );
+        drop(meter);
+        let again = Meter::begin().expect("the first is gone").held();
+        assert!(nearly(again.requested, 0) && nearly(again.usable, 0), "{again:?}");
     }
 }

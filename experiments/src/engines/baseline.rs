@@ -135,8 +135,8 @@ impl<B: Baseline> Engine for BaselineEngine<B> {
         })
     }
 
-    fn supports(_: Operation) -> bool {
-        true
+    fn supports(operation: Operation) -> bool {
+        !operation.is_counted_only()
     }
 
     fn layers_share_records() -> bool {
@@ -312,6 +312,15 @@ impl<B: Baseline> Session for BaselineSession<'_, B> {
             .transpose()?;
         let newest = self.store.get_with(run, &key, number_in).transpose()?;
         Ok((seen, newest))
+    }
+
+    fn under_snapshot(
+        &mut self,
+        body: &mut dyn FnMut(&mut Self) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let store = self.store;
+        let _open = store.begin(&self.space.run);
+        body(self)
     }
 
     fn load(&mut self, _: Layer, key: usize, value: u64) -> Result<(), EngineError> {

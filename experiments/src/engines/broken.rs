@@ -61,6 +61,7 @@ impl Engine for Broken {
         Ok(BrokenSession {
             engine: self,
             inner: self.inner.session(space)?,
+            keys: space.keys.len(),
         })
     }
 
@@ -78,6 +79,7 @@ impl Engine for Broken {
 pub struct BrokenSession<'a> {
     engine: &'a Broken,
     inner: ShardedSession<'a>,
+    keys: usize,
 }
 
 impl BrokenSession<'_> {
@@ -143,6 +145,24 @@ impl Session for BrokenSession<'_> {
             self.inner.facade_put(key, before)?;
         }
         Ok((newest, newest))
+    }
+
+    fn counted_only(&mut self, operation: Operation, key: usize, value: u64) -> Result<Option<u64>, EngineError> {
+        if operation.is_get() {
+            return Ok(Some(CONSTANT));
+        }
+        self.put(key, value)?;
+        if operation.puts_successor() {
+            self.put((key + 1) % self.keys, value)?;
+        }
+        Ok(None)
+    }
+
+    fn under_snapshot(
+        &mut self,
+        body: &mut dyn FnMut(&mut Self) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        body(self)
     }
 
     /// Loads soundly: only what is measured is to be lost.

@@ -103,11 +103,21 @@ pub enum Operation {
     Increment,
     /// Acquires and releases a snapshot.
     Snapshot,
+    /// Reads through the engine into a buffer of the session's.
+    GetInto,
+    /// Deletes a key and puts it again, through the facade.
+    DeletePut,
+    /// One transaction: sees whether a key exists and puts it then, and puts its successor.
+    CheckTwoPuts,
+    /// One transaction: reads the successor of a key and puts the key.
+    GetPut,
+    /// One transaction: reads a key and its successor and puts both.
+    TwoGetsTwoPuts,
 }
 
 impl Operation {
-    /// Every operation, from the lowest layer up.
-    pub const ALL: [Self; 9] = [
+    /// Every operation: those that are timed from the lowest layer up, then those that are only counted.
+    pub const ALL: [Self; 14] = [
         Self::StoragePut,
         Self::StorageGet,
         Self::EnginePut,
@@ -117,6 +127,11 @@ impl Operation {
         Self::TransactionPut,
         Self::Increment,
         Self::Snapshot,
+        Self::GetInto,
+        Self::DeletePut,
+        Self::CheckTwoPuts,
+        Self::GetPut,
+        Self::TwoGetsTwoPuts,
     ];
 
     /// Returns the layer whose records it touches.
@@ -124,19 +139,57 @@ impl Operation {
     pub const fn layer(self) -> Layer {
         match self {
             Self::StoragePut | Self::StorageGet => Layer::Storage,
-            Self::EnginePut | Self::EngineGet => Layer::Engine,
-            Self::FacadePut | Self::FacadeGet | Self::TransactionPut | Self::Increment | Self::Snapshot => {
-                Layer::Facade
-            }
+            Self::EnginePut | Self::EngineGet | Self::GetInto => Layer::Engine,
+            Self::FacadePut
+            | Self::FacadeGet
+            | Self::TransactionPut
+            | Self::Increment
+            | Self::Snapshot
+            | Self::DeletePut
+            | Self::CheckTwoPuts
+            | Self::GetPut
+            | Self::TwoGetsTwoPuts => Layer::Facade,
         }
     }
 
-    /// Says whether it overwrites a value with one of the caller's.
+    /// Says whether it leaves a value of the caller's under its key.
     #[must_use]
     pub const fn is_put(self) -> bool {
         matches!(
             self,
-            Self::StoragePut | Self::EnginePut | Self::FacadePut | Self::TransactionPut
+            Self::StoragePut
+                | Self::EnginePut
+                | Self::FacadePut
+                | Self::TransactionPut
+                | Self::DeletePut
+                | Self::CheckTwoPuts
+                | Self::GetPut
+                | Self::TwoGetsTwoPuts
+        )
+    }
+
+    /// Says whether it leaves the same value under the key's successor, the next index or, behind the last, the
+    /// first.
+    #[must_use]
+    pub const fn puts_successor(self) -> bool {
+        matches!(self, Self::CheckTwoPuts | Self::TwoGetsTwoPuts)
+    }
+
+    /// Says whether it returns what a key holds.
+    #[must_use]
+    pub const fn is_get(self) -> bool {
+        matches!(
+            self,
+            Self::StorageGet | Self::EngineGet | Self::FacadeGet | Self::GetInto
+        )
+    }
+
+    /// Says whether its allocations are counted and it is never timed: the engine under test alone has it.
+    #[must_use]
+    pub const fn is_counted_only(self) -> bool {
+        matches!(
+            self,
+            Self::GetInto | Self::DeletePut | Self::CheckTwoPuts | Self::GetPut | Self::TwoGetsTwoPuts
         )
     }
 
@@ -153,6 +206,11 @@ impl Operation {
             Self::TransactionPut => "transaction/put",
             Self::Increment => "transaction/increment",
             Self::Snapshot => "snapshot",
+            Self::GetInto => "engine/get_into",
+            Self::DeletePut => "kvstore/delete+put",
+            Self::CheckTwoPuts => "transaction/check+2put",
+            Self::GetPut => "transaction/get+put",
+            Self::TwoGetsTwoPuts => "transaction/2get+2put",
         }
     }
 }
@@ -203,6 +261,12 @@ pub trait Engine: Send + Sync + Sized {
         false
     }
 
+    /// Returns how many versions are retired and not yet freed, where an engine keeps versions and counts them.
+    #[must_use]
+    fn pending_versions(&self) -> Option<u64> {
+        None
+    }
+
     /// Says whether it serves only one thread at a time.
     #[must_use]
     fn is_single_threaded() -> bool {
@@ -243,14 +307,32 @@ pub trait Session {
     /// Acquires a snapshot and releases it.
     fn snapshot(&mut self) -> Result<(), EngineError>;
 
-    /// Writes `old`, takes a snapshot, writes `new`, and returns what is then read through the snapshot and beside it.
-    /// The record is one of its own, under the key's name but of another type, so that no layer's contents change.
+    /// Writes `old`, takes a snapshot, writes `new`, and returns what is then read through the snapshot and beside
+    /// it. The record is one of its own, under the key's name but of another type, so that no layer's contents
+    /// change.
     fn overwrite_under_snapshot(
         &mut self,
         key: usize,
         old: u64,
         new: u64,
     ) -> Result<(Option<u64>, Option<u64>), EngineError>;
+
+    /// Does an operation that [is counted only](Operation::is_counted_only); returns what it read, if it is a get.
+    fn counted_only(&mut self, operation: Operation, _key: usize, _value: u64) -> Result<Option<u64>, EngineError> {
+        let engine = "an engine beside";
+        Err(EngineError::Unsupported { engine, operation })
+    }
+
+    /// Runs `body` while a snapshot of the engine layer is open that was taken before.
+    fn under_snapshot(
+        &mut self,
+        _body: &mut dyn FnMut(&mut Self) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        Err(EngineError::Unsupported {
+            engine: "an engine without snapshots",
+            operation: Operation::Snapshot,
+        })
+    }
 
     /// Writes a first value into a layer, by the cheapest way there is.
     fn load(&mut self, layer: Layer, key: usize, value: u64) -> Result<(), EngineError> {

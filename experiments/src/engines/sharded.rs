@@ -97,7 +97,7 @@ impl Engine for Sharded {
     }
 
     fn supports(operation: Operation) -> bool {
-        !matches!(operation, Operation::TransactionPut | Operation::Snapshot)
+        !matches!(operation, Operation::TransactionPut | Operation::Snapshot) && !operation.is_counted_only()
     }
 
     fn layers_share_records() -> bool {

@@ -22,6 +22,9 @@ use crate::workload::KeySet;
 /// How often an increment is tried: far beyond any fair share of bad luck, so that reaching it is a defect.
 pub(crate) const MAX_ATTEMPTS: u64 = 1_000_000;
 
+/// Capacity of the buffer that a session reads into: no value of the workload is longer, so that it never grows.
+const BUFFER_BYTES: usize = 64;
+
 /// Unlatched, in memory, with its default index, reclamation and clock.
 pub struct Unlatched {
     store: DefaultStore,
@@ -87,11 +90,19 @@ impl Engine for Unlatched {
     }
 
     fn session<'a>(&'a self, space: &'a UnlatchedSpace) -> Result<UnlatchedSession<'a>, EngineError> {
-        Ok(UnlatchedSession { engine: self, space })
+        Ok(UnlatchedSession {
+            engine: self,
+            space,
+            buffer: Vec::with_capacity(BUFFER_BYTES),
+        })
     }
 
     fn supports(_: Operation) -> bool {
         true
+    }
+
+    fn pending_versions(&self) -> Option<u64> {
+        Some(self.database.stats().pending_versions)
     }
 }
 
@@ -108,6 +119,7 @@ pub struct UnlatchedSpace {
 pub struct UnlatchedSession<'a> {
     engine: &'a Unlatched,
     space: &'a UnlatchedSpace,
+    buffer: Vec<u8>,
 }
 
 impl Session for UnlatchedSession<'_> {
@@ -203,6 +215,72 @@ impl Session for UnlatchedSession<'_> {
         let seen = snapshot.get_with(run, key, |bytes, _| number(bytes))?.transpose()?;
         let newest = database.get_with(run, key, |bytes, _| number(bytes))?.transpose()?;
         Ok((seen, newest))
+    }
+
+    fn counted_only(&mut self, operation: Operation, key: usize, value: u64) -> Result<Option<u64>, EngineError> {
+        let (facade, run) = (&self.engine.facade, self.space.run);
+        let (first, second) = (
+            self.space.keys.text(key),
+            self.space.keys.text(self.space.successor(key)),
+        );
+        let value = || Value::I64(value as i64);
+        match operation {
+            Operation::GetInto => {
+                let found = self.engine.direct.get_into(run, first, &mut self.buffer)?;
+                return found.map(|_| number(&self.buffer)).transpose();
+            }
+            Operation::DeletePut => {
+                if !facade.delete(run, first)? {
+                    return Err(NOTHING);
+                }
+                facade.put(run, first, value())?;
+            }
+            Operation::CheckTwoPuts => facade.transaction(run, |transaction| {
+                if transaction.exists(first)? {
+                    transaction.put(first, value())?;
+                }
+                transaction.put(second, value())
+            })?,
+            Operation::GetPut => {
+                let read = facade.transaction(run, |transaction| {
+                    let read = transaction.get(second)?;
+                    transaction.put(first, value()).map(|()| read)
+                })?;
+                number_in(&read.ok_or(NOTHING)?)?;
+            }
+            Operation::TwoGetsTwoPuts => {
+                let (one, other) = facade.transaction(run, |transaction| {
+                    let read = (transaction.get(first)?, transaction.get(second)?);
+                    transaction.put(first, value())?;
+                    transaction.put(second, value()).map(|()| read)
+                })?;
+                number_in(&one.ok_or(NOTHING)?)?;
+                number_in(&other.ok_or(NOTHING)?)?;
+            }
+            _ => {
+                let engine = Unlatched::NAME;
+                return Err(EngineError::Unsupported { engine, operation });
+            }
+        }
+        Ok(None)
+    }
+
+    fn under_snapshot(
+        &mut self,
+        body: &mut dyn FnMut(&mut Self) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let engine = self.engine;
+        let _open = engine.direct.snapshot()?;
+        body(self)
+    }
+}
+
+/// A key that was loaded holds nothing.
+const NOTHING: EngineError = EngineError::NotANumber { found: "nothing" };
+
+impl UnlatchedSpace {
+    fn successor(&self, key: usize) -> usize {
+        (key + 1) % self.keys.len()
     }
 }
 

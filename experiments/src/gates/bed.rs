@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hdrhistogram::Histogram;
 
-use crate::allocations;
+use crate::allocations::{self, Counts};
 use crate::engines::{Engine, EngineError, Layer, Operation, Session};
 use crate::gates::Effort;
 use crate::harness::clock::TickClock;
@@ -268,40 +268,59 @@ impl<E: Engine> Bed<E> {
         }
     }
 
-    /// Counts the allocations of `operations` operations of each thread, after a warm-up.
+    /// Counts what `operations` operations of each thread ask of the allocator, after as many of warm-up; the sum
+    /// over the threads.
     ///
     /// # Errors
     ///
-    /// Returns what the engine refused.
-    pub fn count_allocations(&self, task: Task, operations: u64) -> Result<u64, Invalid> {
+    /// Returns what the engine refused, or what its threads wrote and it lost.
+    pub fn count_allocations(&self, task: Task, operations: u64) -> Result<Counts, Invalid> {
+        let counts = self.drive_counted(task, 2 * operations, |_, work| Counting {
+            work,
+            warm_up: operations,
+            before: allocations::current(),
+        })?;
+        Ok(counts.into_iter().fold(Counts::default(), Counts::plus))
+    }
+
+    /// Runs `operations` operations of each thread inside of what `wrap` makes of the thread's drive, checks what
+    /// they left, and returns what the wraps report beside.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the engine refused, or what its threads wrote and it lost.
+    pub fn drive_counted<'a, W, R>(
+        &'a self,
+        task: Task,
+        operations: u64,
+        wrap: impl Fn(usize, Drive<E::Session<'a>>) -> W + Sync,
+    ) -> Result<Vec<R>, Invalid>
+    where
+        W: Work<Report = (DriveReport, R)>,
+        R: Send,
+    {
         let Some(threads) = NonZeroUsize::new(task.threads) else {
-            return Ok(0);
+            return Ok(Vec::new());
         };
         let round = Round { index: 0, seed: 0 };
-        let plan = Plan::counted(operations).warm_up(self.effort.warm_up);
-        let mut outcome = run(&plan, threads, |thread| -> Result<_, EngineError> {
+        let streams: Vec<Stream> = (0..task.threads)
+            .map(|thread| self.stream(task, round, thread))
+            .collect();
+        let outcome = run(&Plan::counted(operations), threads, |thread| {
             let session = self.engine.session(self.space(task, thread))?;
-            let drive = Drive::new(
-                session,
-                task.operation,
-                self.stream(task, round, thread),
-                side_seed(task, round, thread),
-            );
-            Ok(Counting {
-                work: drive,
-                before: allocations::current().allocations,
-            })
+            let seed = side_seed(task, round, thread);
+            let drive = Drive::new(session, task.operation, streams[thread].clone(), seed);
+            Ok::<_, EngineError>(wrap(thread, drive))
         })?;
-        let mut sum = 0;
-        for thread in &mut outcome.threads {
-            let (report, allocations) = &mut thread.report;
-            verify::sound(report)?;
-            sum += *allocations;
-        }
-        if task.operation == Operation::Snapshot {
-            self.check_snapshot(task, round)?;
-        }
-        Ok(sum)
+        let reports = outcome.threads.into_iter().map(|thread| thread.report);
+        let (mut drives, beside): (Vec<DriveReport>, Vec<R>) = reports.unzip();
+        self.check(task, round, &mut drives, &streams)?;
+        Ok(beside)
+    }
+
+    /// Returns the engine, for what it tells about itself.
+    pub fn engine(&self) -> &E {
+        &self.engine
     }
 
     fn stream(&self, task: Task, round: Round, thread: usize) -> Stream {
@@ -355,9 +374,7 @@ impl<E: Engine> Bed<E> {
         }
         reports.iter_mut().try_for_each(verify::sound)?;
         match task.operation {
-            Operation::StorageGet | Operation::EngineGet | Operation::FacadeGet => {
-                self.check_gets(task, reports, streams)
-            }
+            get if get.is_get() => self.check_gets(task, reports, streams),
             Operation::Snapshot => self.check_snapshot(task, round),
             // Nothing is a side that increments; the ledgers would have to follow it.
             Operation::Increment => Err(Invalid::Unknown {
@@ -455,27 +472,31 @@ impl<E: Engine> Bed<E> {
     }
 }
 
-/// Counts the allocations of its thread within the window.
+/// Counts what its thread asks of the allocator after so many operations of warm-up.
 struct Counting<W> {
     work: W,
-    before: u64,
+    warm_up: u64,
+    before: Counts,
 }
 
 impl<W: Work> Work for Counting<W> {
-    type Report = (W::Report, u64);
+    type Report = (W::Report, Counts);
 
     fn run(&mut self, operations: u64) {
-        self.work.run(operations);
-    }
-
-    fn warmed_up(&mut self) {
-        self.work.warmed_up();
-        self.before = allocations::current().allocations;
+        let warm_up = self.warm_up.min(operations);
+        if warm_up > 0 {
+            self.work.run(warm_up);
+            self.warm_up -= warm_up;
+            self.before = allocations::current();
+        }
+        if operations > warm_up {
+            self.work.run(operations - warm_up);
+        }
     }
 
     fn finish(self) -> Self::Report {
-        let allocations = allocations::current().allocations - self.before;
-        (self.work.finish(), allocations)
+        let counts = allocations::current().since(self.before);
+        (self.work.finish(), counts)
     }
 }
 

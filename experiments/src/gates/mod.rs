@@ -25,6 +25,7 @@ use crate::report::progress::Progress;
 pub mod bed;
 pub mod campaign;
 pub mod command;
+pub mod counted;
 pub mod durability;
 pub mod facade_tax;
 pub mod hot_path;
@@ -46,7 +47,7 @@ pub struct Effort {
     pub slice: Duration,
     /// Warm-up before each slice.
     pub warm_up: Duration,
-    /// Operations over which allocations are counted.
+    /// Operations of each thread over which allocations are counted, after as many of warm-up.
     pub counted_operations: u64,
     /// Increments of each thread that prove that one key loses no update, per round.
     pub counted_increments: u64,
@@ -78,7 +79,7 @@ impl Effort {
         shown_rounds: 7,
         slice: Duration::from_millis(40),
         warm_up: Duration::from_millis(10),
-        counted_operations: 200_000,
+        counted_operations: 100_000,
         counted_increments: 200,
         baselines_on_1m: false,
         build_documents: false,
@@ -210,7 +211,7 @@ pub fn run<S: Engine>(options: Options) -> Result<Report, EngineError> {
     };
     infrastructure::untimed(&mut context, &environment);
     durability::unbuilt(&mut context);
-    hot_path::allocations(&mut context)?;
+    counted::measure::<S>(&mut context)?;
     if context.options.timed {
         layers::measure::<S>(&mut context)?;
         scaling::measure::<S>(&mut context)?;

@@ -103,6 +103,12 @@ impl<S: Session> Drive<S> {
             Operation::FacadeGet => self.gets(operations, timer, S::facade_get),
             Operation::Increment => self.increments(operations, timer),
             Operation::Snapshot => self.snapshots(operations, timer),
+            get @ Operation::GetInto => self.gets(operations, timer, |session, key| session.counted_only(get, key, 0)),
+            put @ (Operation::DeletePut | Operation::CheckTwoPuts | Operation::GetPut | Operation::TwoGetsTwoPuts) => {
+                self.puts(operations, timer, |session, key, value| {
+                    session.counted_only(put, key, value).map(drop)
+                })
+            }
         };
         if let Err(error) = done {
             self.report.error = Some(error);

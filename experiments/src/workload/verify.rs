@@ -5,9 +5,9 @@
 //! them ([`same_key`]), which cannot show a lost update, since blind puts may be lost to one another rightly; so a
 //! count made by increments goes with it, and it must be exact ([`counted`]).
 //!
-//! Gets are checked by a [`Ledger`]: it knows the contents from what was loaded and written, never from the engine, and
-//! so the sum that the gets of a stream must come to ([`gets`]). A snapshot must go on showing what was there when it
-//! was taken ([`snapshot`]).
+//! Gets are checked by a [`Ledger`]: it knows the contents from what was loaded and written, never from the engine,
+//! and so the sum that the gets of a stream must come to ([`gets`]). A snapshot must go on showing what was there
+//! when it was taken ([`snapshot`]).
 #![forbid(unsafe_code)]
 
 use super::drive::DriveReport;
@@ -124,19 +124,24 @@ pub fn sound(report: &mut DriveReport) -> Result<(), Invalid> {
 
 /// Works out the last value of every key that a drive wrote: `(key, value)`, each key once.
 ///
-/// `period` is the period of the drive's stream, which must have been fresh.
+/// `period` is the period of the drive's stream, which must have been fresh. If the operation puts successors, it
+/// must name every key of the run, so that the last key, whose successor is the first, is known from it.
 #[must_use]
 pub fn last_values(report: &DriveReport, period: &[u32]) -> Vec<(usize, u64)> {
     let length = period.len() as u64;
     let highest = period.iter().copied().max().unwrap_or(0) as usize;
-    let mut seen = vec![false; highest + 1];
+    let keys = highest + 1;
+    let written = if report.operation.puts_successor() { 2 } else { 1 };
+    let mut seen = vec![false; keys];
     let mut last = Vec::new();
     // Backwards from the last operation: what a whole period does not name was never written.
     for back in 0..report.operations.min(length) {
         let number = report.operations - back;
         let key = period[((number - 1) % length) as usize] as usize;
-        if !std::mem::replace(&mut seen[key], true) {
-            last.push((key, report.tag.wrapping_add(number)));
+        for key in (key..key + written).map(|key| key % keys) {
+            if !std::mem::replace(&mut seen[key], true) {
+                last.push((key, report.tag.wrapping_add(number)));
+            }
         }
     }
     last
@@ -169,8 +174,8 @@ pub fn disjoint(session: &mut impl Session, report: &DriveReport, period: &[u32]
     }
 }
 
-/// Returns what one get adds to a checksum. Every key has a weight of its own, and an odd one, so that neither one changed
-/// value nor two exchanged ones leave the sum as it was.
+/// Returns what one get adds to a checksum. Every key has a weight of its own, and an odd one, so that neither one
+/// changed value nor two exchanged ones leave the sum as it was.
 #[inline]
 #[must_use]
 pub const fn term(key: usize, value: u64) -> u64 {
@@ -336,8 +341,32 @@ mod tests {
         }
     }
 
-    // Goal: the checksum is that of getting one by one, and no single change escapes it. Method: play a stream over known
-    // contents, then with one value changed, two exchanged, and a constant for all.
+    // Goal: an operation that writes two keys is followed on both. Method: the same, with successors; key 2's is key
+    // 0.
+    #[test]
+    fn last_values_follow_puts_of_successors() {
+        let period = [2, 0, 1, 2, 1, 0];
+        for operations in 0..20_u64 {
+            let mut played = [None; 3];
+            for number in 1..=operations {
+                let key = period[((number - 1) % 6) as usize] as usize;
+                played[key] = Some(100 + number);
+                played[(key + 1) % 3] = Some(100 + number);
+            }
+            let two = DriveReport {
+                operation: Operation::TwoGetsTwoPuts,
+                ..report(operations)
+            };
+            let mut derived = [None; 3];
+            for (key, value) in last_values(&two, &period) {
+                assert_eq!(derived[key].replace(value), None, "each key once");
+            }
+            assert_eq!(derived, played, "after {operations} operations");
+        }
+    }
+
+    // Goal: the checksum is that of getting one by one, and no single change escapes it. Method: play a stream over
+    // known contents, then with one value changed, two exchanged, and a constant for all.
     #[test]
     fn checksum_is_that_of_the_stream_and_sees_every_change() {
         let period = [2, 0, 1, 2, 1, 0];

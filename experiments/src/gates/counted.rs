@@ -1,0 +1,175 @@
+//! Gate 2, the part that is counted: what the hot path asks of the allocator in steady state.
+//!
+//! Question: does any operation of the hot path obtain memory, or give any back, once it is warm, on one thread and
+//! on two at once?
+//! Method: the global allocator counts for each thread by itself. Each thread overwrites or reads a run of its own,
+//! first as many operations uncounted as are then counted; with two threads both are under way at once. An
+//! operation's figure is the larger of what was obtained and what was given back, over the operations of all threads:
+//! memory that only goes is no steady state either. The hot path as a whole is all of [`PATH`] together, the facade's
+//! get among them. Afterwards the store is compared with what the threads wrote, as after a timed slice.
+//! Command: `experiments gates --only 2`.
+
+#![forbid(unsafe_code)]
+
+use crate::allocations::{self, Counts};
+use crate::engines::{Engine, EngineError, Layer, Operation};
+use crate::gates::Context;
+use crate::gates::bed::{Bed, Task};
+use crate::gates::hot_path::too_few;
+use crate::gates::sheet::Figure;
+use crate::gates::table::K100;
+use crate::harness::stats::Estimate;
+
+/// The hot path: the operation, and how the measures about it are called.
+pub const PATH: [(Operation, Option<&str>); 9] = [
+    (Operation::FacadePut, Some("put")),
+    (Operation::DeletePut, Some("delete_put")),
+    (Operation::GetInto, Some("get_into")),
+    (Operation::EngineGet, Some("get_with")),
+    (Operation::Snapshot, Some("snapshot")),
+    (Operation::CheckTwoPuts, Some("transaction")),
+    (Operation::GetPut, Some("transaction_1r1w")),
+    (Operation::TwoGetsTwoPuts, Some("transaction_2r2w")),
+    // A value of any kind is returned, so that it has no line of its own; a number needs no memory.
+    (Operation::FacadeGet, None),
+];
+
+/// Thread counts with lines about allocations.
+const THREADS: [usize; 2] = [1, 2];
+
+/// Why nothing is known about allocations.
+pub const NOT_COUNTING: &str = "this program was built without the counting allocator";
+
+/// Returns the name of a measure.
+fn measure_name(what: &str, threads: usize) -> String {
+    match threads {
+        1 => format!("allocations_{what}_100k"),
+        _ => format!("allocations_{what}_{threads}t_100k"),
+    }
+}
+
+/// Counts the allocations of the hot path. Needs no clock, so that a debug build does it too.
+///
+/// # Errors
+///
+/// Returns what the engine refused while it was opened or loaded.
+pub fn measure<S: Engine>(context: &mut Context) -> Result<(), EngineError> {
+    for threads in THREADS {
+        let names: Vec<String> = PATH
+            .iter()
+            .filter_map(|(_, what)| *what)
+            .chain(["hot_path"])
+            .map(|what| measure_name(what, threads))
+            .collect();
+        if !names.iter().any(|name| context.sheet.wants(name)) {
+            continue;
+        }
+        let obstacle = if !allocations::is_counting() {
+            Some(NOT_COUNTING.to_owned())
+        } else if threads > context.processors {
+            Some(too_few(threads, context.processors))
+        } else {
+            None
+        };
+        match obstacle {
+            Some(reason) => names
+                .iter()
+                .for_each(|name| context.sheet.record(name, Figure::not_measurable(reason.clone()))),
+            None => count_path::<S>(context, threads)?,
+        }
+    }
+    Ok(())
+}
+
+fn count_path<S: Engine>(context: &mut Context, threads: usize) -> Result<(), EngineError> {
+    let effort = context.options.effort;
+    let operations = effort.counted_operations;
+    context
+        .options
+        .progress
+        .say(&format!("allocations, {threads} at once: counting"));
+    let layers = [Layer::Engine, Layer::Facade];
+    let keys = effort.keys_for(K100);
+    let bed = Bed::<S>::new(keys, threads, &layers, effort, &context.clock, context.options.seed)?;
+    let each = operations * threads as u64;
+    let mut whole = Ok(Counts::default());
+    for (operation, what) in PATH {
+        let task = Task::alone(S::NAME, operation).threads(threads);
+        let counts = if S::supports(operation) {
+            bed.count_allocations(task, operations)
+                .map_err(|reason| format!("{operation}: {reason}"))
+        } else {
+            Err(format!("{} has no {operation}", S::NAME))
+        };
+        if let Some(what) = what {
+            context
+                .sheet
+                .record(&measure_name(what, threads), figure(counts.clone(), each));
+        }
+        whole = whole.and_then(|sum| counts.map(|counts| sum.plus(counts)));
+    }
+    let all = each * PATH.len() as u64;
+    context
+        .sheet
+        .record(&measure_name("hot_path", threads), figure(whole, all));
+    Ok(())
+}
+
+/// Returns the figure of what `operations` operations asked of the allocator.
+pub fn figure(counts: Result<Counts, String>, operations: u64) -> Figure {
+    match counts {
+        Ok(counts) => {
+            let calls = counts.allocations.max(counts.deallocations);
+            let note = format!(
+                "{} allocations and {} frees in {operations} operations",
+                counts.allocations, counts.deallocations
+            );
+            Figure::measured(Estimate::exact(calls as f64 / operations as f64, 1)).noting(note)
+        }
+        Err(reason) => Figure::invalid(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gates::table::{ENTRIES, Entry};
+
+    // Goal: no line about allocations is forgotten, and none is made up.
+    #[test]
+    fn every_line_about_allocations_is_counted() {
+        let mut counted: Vec<String> = THREADS
+            .iter()
+            .flat_map(|threads| {
+                let what = PATH.iter().filter_map(|(_, what)| *what).chain(["hot_path"]);
+                what.map(|what| measure_name(what, *threads)).collect::<Vec<_>>()
+            })
+            .collect();
+        let mut lines: Vec<&str> = ENTRIES
+            .iter()
+            .map(Entry::measure)
+            .filter(|measure| measure.starts_with("allocations_"))
+            .collect();
+        counted.sort_unstable();
+        lines.sort_unstable();
+        assert_eq!(counted, lines);
+    }
+
+    // Goal: neither half of the count can hide behind the other.
+    #[test]
+    fn what_is_only_freed_counts_as_well() {
+        let value = |allocations, deallocations| {
+            let counts = Counts {
+                allocations,
+                deallocations,
+                ..Counts::default()
+            };
+            figure(Ok(counts), 1_000).result.map(|estimate| estimate.median)
+        };
+        assert_eq!(value(0, 0), Ok(0.0));
+        assert_eq!(value(1, 0), Ok(0.001));
+        assert_eq!(value(0, 1), Ok(0.001));
+        assert_eq!(value(500, 2_000), Ok(2.0));
+        assert!(figure(Err("lost update".to_owned()), 1).result.is_err());
+    }
+}
