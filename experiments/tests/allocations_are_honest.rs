@@ -1,4 +1,4 @@
-//! The lines about allocations can fail, each for its own reason, and pass for an engine that deserves it.
+//! The lines about memory can fail, each for its own reason, and pass for an engine that deserves it.
 //!
 //! The engine here is `sharded`, which overwrites in place and so asks for no memory in steady state, with one
 //! [`Fault`]: something that it does with memory at every operation. Its snapshots are of nothing, and the checks of
@@ -7,7 +7,8 @@
 #![forbid(unsafe_code)]
 
 use std::hint::black_box;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use experiments::allocations::CountingAllocator;
 use experiments::engines::broken::Broken;
@@ -15,9 +16,10 @@ use experiments::engines::sharded::Sharded;
 use experiments::engines::unlatched::Unlatched;
 use experiments::engines::{Engine, EngineError, Layer, Operation, Session};
 use experiments::gates::sheet::{Outcome, exit_status};
-use experiments::gates::{Effort, Options, run};
+use experiments::gates::{Context, Effort, Options, memory, pool, run};
 use experiments::harness::environment::available_processors;
 use experiments::harness::stats::Verdict;
+use experiments::report::markdown::Section;
 use experiments::workload::KeySet;
 use unlatched::RunId;
 
@@ -27,6 +29,8 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 /// A block of a size that no allocator hands out for less.
 type Block = Box<[u64; 8]>;
 
+const BLOCK_BYTES: f64 = 64.0;
+
 /// Blocks that a fault may keep or give back: more than any run here has operations.
 const STOCK: usize = 200_000;
 
@@ -35,6 +39,10 @@ trait Fault: Send + Sync + 'static {
     fn new() -> Self;
 
     fn strike(&self);
+
+    fn pending_versions(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// Does nothing.
@@ -87,6 +95,25 @@ impl Fault for Keeps {
     }
 }
 
+/// Retires a version and never frees it, or says so.
+struct Retires(AtomicU64);
+
+impl Fault for Retires {
+    fn new() -> Self {
+        Self(AtomicU64::new(0))
+    }
+
+    fn strike(&self) {
+        // ORDERING: Relaxed, only the count matters.
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn pending_versions(&self) -> Option<u64> {
+        // ORDERING: Relaxed, see `strike`.
+        Some(self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// [`Sharded`] with a fault.
 struct Faulty<F> {
     inner: Sharded,
@@ -126,6 +153,10 @@ impl<F: Fault> Engine for Faulty<F> {
 
     fn layers_share_records() -> bool {
         true
+    }
+
+    fn pending_versions(&self) -> Option<u64> {
+        self.fault.pending_versions()
     }
 }
 
@@ -222,14 +253,39 @@ impl<F: Fault> Session for FaultySession<'_, F> {
     }
 }
 
+/// Meters follow the whole process, so that tests which use one take turns with all others here.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Counts the hot path of an engine; nothing is timed.
 fn counted<S: Engine>() -> Vec<Outcome> {
+    let _turn = turn();
     let mut options = Options::new(Effort::TINY);
     options.selection.gates = vec!["2".to_owned()];
     options.timed = false;
     let report = run::<S>(options).expect("it opens");
     let counted = |line: &Outcome| line.entry.id.starts_with("allocations_");
     report.outcomes.into_iter().filter(counted).collect()
+}
+
+/// What weighing an engine gave, at the smallest effort.
+struct Weighed {
+    outcomes: Vec<Outcome>,
+    sections: Vec<Section>,
+}
+
+fn weighed<S: Engine>() -> Weighed {
+    let _turn = turn();
+    let mut context = Context::new(Options::new(Effort::TINY));
+    memory::measure::<S>(&mut context);
+    pool::measure::<S>(&mut context).expect("it opens");
+    Weighed {
+        outcomes: context.sheet.outcomes(),
+        sections: context.sections,
+    }
 }
 
 /// What a line that was counted must come out as; the threads of some are more than this machine has processors.
@@ -240,6 +296,11 @@ fn expected(line: &Outcome, verdict: Verdict) -> Verdict {
     } else {
         verdict
     }
+}
+
+fn line<'r>(report: &'r Weighed, id: &str) -> &'r Outcome {
+    let found = report.outcomes.iter().find(|line| line.entry.id == id);
+    found.expect("it is selected")
 }
 
 // Goal: a count of zero can be reached, so that a count above it says something of the engine and not of the harness.
@@ -310,5 +371,89 @@ fn engine_itself_is_counted_on_every_line() {
     for line in counted::<Unlatched>() {
         let known = line.verdict == Verdict::NotMeasurable || line.measured.is_some();
         assert!(known, "{}: {}", line.entry.id, line.reason);
+    }
+}
+
+// Goal: the pool's line fails when memory creeps either way, when pending versions creep, and not otherwise.
+#[test]
+fn pool_that_creeps_is_not_stable() {
+    let verdict = |report: &Weighed| {
+        let line = line(report, "version_pool_stable");
+        (line.verdict, line.reason.clone())
+    };
+    let steady = verdict(&weighed::<Faulty<Nothing>>());
+    assert_eq!(steady.0, Verdict::Pass, "{}", steady.1);
+    let busy = verdict(&weighed::<Faulty<Passes>>());
+    assert_eq!(busy.0, Verdict::Pass, "{}", busy.1);
+    for (verdict, reason) in [
+        verdict(&weighed::<Faulty<Keeps>>()),
+        verdict(&weighed::<Faulty<GivesBack>>()),
+        verdict(&weighed::<Faulty<Retires>>()),
+    ] {
+        assert_eq!(verdict, Verdict::Fail, "{reason}");
+    }
+    let (verdict, reason) = verdict(&weighed::<Broken>());
+    assert_eq!(verdict, Verdict::Invalid, "{reason}");
+    assert!(reason.contains("lost update"), "{reason}");
+}
+
+// Goal: memory is shown and not judged; a block more per key and per version is seen as that; the baselines stand
+// beside.
+// Method: the same engine with and without a fault that keeps a block whenever a key is loaded.
+#[test]
+fn memory_is_weighed_to_the_block() {
+    let (lean, fat) = (weighed::<Faulty<Nothing>>(), weighed::<Faulty<Keeps>>());
+    let bytes = |report: &Weighed, id: &str| {
+        let line = line(report, id);
+        assert_eq!(line.verdict, Verdict::Shown, "{id}: {}", line.reason);
+        line.measured.expect("a shown figure is one")
+    };
+    for size in ["100k", "1m"] {
+        for part in ["key", "key_requested", "version", "version_requested"] {
+            let id = format!("memory_{part}_{size}_shown");
+            let more = bytes(&fat, &id) - bytes(&lean, &id);
+            // The sharded map hashes its run's name alike in both, so that nothing else differs.
+            assert!((more - BLOCK_BYTES).abs() < 0.5, "{id}: {more} bytes more");
+        }
+        for part in ["version", "version_requested"] {
+            assert_eq!(bytes(&lean, &format!("memory_{part}_{size}_shown")), 0.0, "in place");
+        }
+        let key = bytes(&lean, &format!("memory_key_{size}_shown"));
+        let requested = bytes(&lean, &format!("memory_key_requested_{size}_shown"));
+        assert!(requested > 48.0, "a record holds its key: {requested}");
+        assert!(key >= requested, "rounding takes nothing away: {key} < {requested}");
+        let beside = &line(&lean, &format!("memory_key_{size}_shown")).engines;
+        for engine in ["m3", "m3-cheap", "sharded"] {
+            assert!(beside.contains_key(engine), "{engine} is missing: {beside:?}");
+        }
+    }
+    let section = lean.sections.iter().find(|section| section.title == memory::TITLE);
+    assert_eq!(section.expect("the table is there").rows.len(), 8);
+}
+
+// Goal: an engine that loses what it was given is not praised for holding little.
+#[test]
+fn memory_of_a_broken_engine_is_invalid() {
+    let report = weighed::<Broken>();
+    for line in report
+        .outcomes
+        .iter()
+        .filter(|line| line.entry.id.starts_with("memory_"))
+    {
+        assert_eq!(line.verdict, Verdict::Invalid, "{}", line.entry.id);
+        assert!(line.reason.contains("lost update"), "{}", line.reason);
+    }
+}
+
+// Goal: the engine itself is weighed: more than the value alone for a key, and for a version.
+#[test]
+fn memory_of_the_engine_itself_is_shown() {
+    let report = weighed::<Unlatched>();
+    for part in ["key", "key_requested", "version", "version_requested"] {
+        for size in ["100k", "1m"] {
+            let line = line(&report, &format!("memory_{part}_{size}_shown"));
+            assert_eq!(line.verdict, Verdict::Shown, "{}", line.reason);
+            assert!(line.measured.is_some_and(|bytes| bytes > 8.0), "{:?}", line.measured);
+        }
     }
 }

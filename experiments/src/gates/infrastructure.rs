@@ -3,7 +3,8 @@
 //! Question: did the baselines run in this very run, is the tracing really absent, are the documents, the recorded
 //! results and the saved baseline there?
 //! Method: looking. Each line names what was looked at; what this program can't see (a source tree that is not at hand)
-//! is `not_measurable`, and what does not exist yet is `not_built`.
+//! is `not_measurable`, and what does not exist yet is `not_built`. Memory is measured in [`super::memory`] and
+//! [`super::pool`].
 //! Command: `experiments gates --only 5`.
 
 #![forbid(unsafe_code)]
@@ -46,10 +47,6 @@ pub fn untimed(context: &mut Context, environment: &Environment) {
             },
         ),
         ("results_recorded", recorded(context.options.recorded, environment)),
-        (
-            "version_pool_stable",
-            Figure::not_built("versions are not recycled yet; the pool comes with the engine's own index"),
-        ),
         ("saved_baseline_and_tag", saved_baseline()),
     ];
     for (measure, figure) in figures {

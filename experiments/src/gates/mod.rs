@@ -31,6 +31,8 @@ pub mod facade_tax;
 pub mod hot_path;
 pub mod infrastructure;
 pub mod layers;
+pub mod memory;
+pub mod pool;
 pub mod red_flags;
 pub mod scaling;
 pub mod sheet;
@@ -121,7 +123,7 @@ pub struct Options {
     pub threads: Vec<usize>,
     /// Seed of everything random.
     pub seed: u64,
-    /// Whether anything is timed; a debug build should not.
+    /// Whether anything is timed or weighed; a debug build should not.
     pub timed: bool,
     /// Whether the result is written to files with the machine beside it.
     pub recorded: bool,
@@ -186,6 +188,20 @@ pub struct Context {
 }
 
 impl Context {
+    /// What a run with these options begins with.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            processors: available_processors(),
+            clock: TickClock::new(),
+            sheet: Sheet::new(options.selection.clone()),
+            sections: Vec::new(),
+            histograms: Vec::new(),
+            pinned: (0, 0),
+            options,
+        }
+    }
+
     /// Adds what a campaign found out about pinning.
     pub fn note_pinning(&mut self, campaign: &campaign::Campaign) {
         let (all, pinned) = campaign.pinned();
@@ -200,19 +216,13 @@ impl Context {
 /// Returns what an engine refused while it was opened or loaded. What goes wrong later makes figures invalid.
 pub fn run<S: Engine>(options: Options) -> Result<Report, EngineError> {
     let mut environment = Environment::capture(None);
-    let mut context = Context {
-        processors: available_processors(),
-        clock: TickClock::new(),
-        sheet: Sheet::new(options.selection.clone()),
-        sections: Vec::new(),
-        histograms: Vec::new(),
-        pinned: (0, 0),
-        options,
-    };
+    let mut context = Context::new(options);
     infrastructure::untimed(&mut context, &environment);
     durability::unbuilt(&mut context);
     counted::measure::<S>(&mut context)?;
     if context.options.timed {
+        memory::measure::<S>(&mut context);
+        pool::measure::<S>(&mut context)?;
         layers::measure::<S>(&mut context)?;
         scaling::measure::<S>(&mut context)?;
     } else {
@@ -233,11 +243,11 @@ pub fn run<S: Engine>(options: Options) -> Result<Report, EngineError> {
     })
 }
 
-/// Says of every line that is still open that this build does not time it.
+/// Says of every line that is still open that this build does not measure it.
 fn untimed_rest(context: &mut Context) {
     for entry in table::ENTRIES {
         if context.sheet.figure(entry.measure()).is_none() {
-            let reason = "nothing is timed in a debug build; use --release";
+            let reason = "a debug build times and weighs nothing; use --release";
             context
                 .sheet
                 .record(entry.measure(), sheet::Figure::not_measurable(reason));

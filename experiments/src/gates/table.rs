@@ -2,7 +2,7 @@
 //!
 //! Several entries may look at one measure: the gate at its threshold, the red flag further out, the aim further in.
 //! Their ids are the measure's name and a suffix (`_red_flag`, `_aim`, `_shown` for store sizes and thread counts
-//! shown beside the deciding ones) so that [`Entry::measure`] leads from an
+//! shown beside the deciding ones, and for figures without a threshold), so that [`Entry::measure`] leads from an
 //! entry to its figure and nothing has to be measured twice.
 //!
 //! `docs/gates.md` states the same table for people; a test below holds the two together.
@@ -173,6 +173,14 @@ pub const ENTRIES: &[Entry] = &[
     gate("5", "api_documents", "API documents build without a warning"),
     gate("5", "results_recorded", "benchmark results are recorded with their machine"),
     gate("5", "version_pool_stable", "the version pool keeps its size after warm-up"),
+    aim("5", "memory_key_100k_shown", "bytes per key, as the allocator rounds them").at("engine", K100, 1).shown("bytes"),
+    aim("5", "memory_key_requested_100k_shown", "bytes per key, as requested").at("engine", K100, 1).shown("bytes"),
+    aim("5", "memory_version_100k_shown", "bytes per further version, as the allocator rounds them").at("engine", K100, 1).shown("bytes"),
+    aim("5", "memory_version_requested_100k_shown", "bytes per further version, as requested").at("engine", K100, 1).shown("bytes"),
+    aim("5", "memory_key_1m_shown", "bytes per key, as the allocator rounds them").at("engine", M1, 1).shown("bytes"),
+    aim("5", "memory_key_requested_1m_shown", "bytes per key, as requested").at("engine", M1, 1).shown("bytes"),
+    aim("5", "memory_version_1m_shown", "bytes per further version, as the allocator rounds them").at("engine", M1, 1).shown("bytes"),
+    aim("5", "memory_version_requested_1m_shown", "bytes per further version, as requested").at("engine", M1, 1).shown("bytes"),
     gate("5", "saved_baseline_and_tag", "a saved criterion baseline and a tag m3_baseline_perf"),
 ];
 
@@ -225,6 +233,12 @@ impl Entry {
     const fn at_most(mut self, threshold: f64, unit: &'static str) -> Self {
         self.direction = Direction::AtMost;
         self.threshold = Some(threshold);
+        self.unit = unit;
+        self
+    }
+
+    const fn shown(mut self, unit: &'static str) -> Self {
+        self.direction = Direction::Shown;
         self.unit = unit;
         self
     }
@@ -360,18 +374,24 @@ mod tests {
             let asks_more = match entry.direction {
                 Direction::AtLeast => mine > theirs,
                 Direction::AtMost => mine < theirs,
-                Direction::Holds => continue,
+                Direction::Holds | Direction::Shown => continue,
             };
             assert_eq!(asks_more, entry.kind == Kind::Aim, "{}", entry.id);
         }
     }
 
+    // Goal: what has no threshold cannot decide. Method: only statements and shown figures are without one, and a
+    // shown figure is neither gate nor red flag.
     #[test]
-    fn statements_have_no_threshold_and_measures_have_one() {
+    fn only_statements_and_shown_figures_have_no_threshold() {
         for entry in ENTRIES {
-            let statement = entry.direction == Direction::Holds;
-            assert_eq!(entry.threshold.is_none(), statement, "{}", entry.id);
-            assert_eq!(entry.unit.is_empty(), statement, "{}", entry.id);
+            let id = entry.id;
+            let without = matches!(entry.direction, Direction::Holds | Direction::Shown);
+            assert_eq!(entry.threshold.is_none(), without, "{id}");
+            assert_eq!(entry.unit.is_empty(), entry.direction == Direction::Holds, "{id}");
+            if entry.direction == Direction::Shown {
+                assert!(entry.kind == Kind::Aim && id.ends_with("_shown"), "{id}");
+            }
         }
     }
 }

@@ -64,6 +64,8 @@ pub enum Direction {
     AtMost,
     /// A statement that is true or not; there is no number.
     Holds,
+    /// A figure that nothing is asked of: it has no threshold.
+    Shown,
 }
 
 impl Direction {
@@ -74,6 +76,7 @@ impl Direction {
             Self::AtLeast => "at_least",
             Self::AtMost => "at_most",
             Self::Holds => "holds",
+            Self::Shown => "shown",
         }
     }
 }
@@ -94,6 +97,8 @@ pub enum Verdict {
     NotBuilt,
     /// The figure is none: an update was lost, a thread starved, or the machine was too disturbed.
     Invalid,
+    /// The figure stands for itself: there is no threshold to hold it to.
+    Shown,
 }
 
 impl Verdict {
@@ -107,6 +112,7 @@ impl Verdict {
             Self::NotMeasurable => "not_measurable",
             Self::NotBuilt => "not_built",
             Self::Invalid => "invalid",
+            Self::Shown => "shown",
         }
     }
 
@@ -120,6 +126,7 @@ impl Verdict {
             Self::NotMeasurable => "not measurable here",
             Self::NotBuilt => "not built",
             Self::Invalid => "INVALID",
+            Self::Shown => "shown",
         }
     }
 }
@@ -194,6 +201,7 @@ pub fn judge(direction: Direction, threshold: f64, estimate: &Estimate) -> Verdi
         return Verdict::Inconclusive;
     }
     let (worse, better) = match direction {
+        Direction::Shown => return Verdict::Shown,
         Direction::AtLeast => (estimate.low - threshold, estimate.high - threshold),
         Direction::AtMost => (threshold - estimate.high, threshold - estimate.low),
         // A statement is judged by whoever checked it, with 1 for true and 0 for false.
@@ -349,6 +357,17 @@ mod tests {
         assert_eq!(judge(Direction::Holds, 0.0, &Estimate::exact(0.0, 1)), Verdict::Fail);
     }
 
+    // Goal: a figure without a threshold is never called met. Method: values on both sides of every number that a
+    // threshold could have stood for, and too few rounds.
+    #[test]
+    fn figure_without_a_threshold_is_shown_and_not_judged() {
+        for value in [-1.0, 0.0, 0.5, 1.0, 1e9] {
+            assert_eq!(judge(Direction::Shown, 1.0, &Estimate::exact(value, 1)), Verdict::Shown);
+        }
+        let few = bootstrap_median(&[1.0; 2], 3).expect("rounds are finite");
+        assert_eq!(judge(Direction::Shown, 1.0, &few), Verdict::Inconclusive);
+    }
+
     #[test]
     fn names_are_those_of_the_files() {
         let names: Vec<&str> = [
@@ -358,13 +377,22 @@ mod tests {
             Verdict::NotMeasurable,
             Verdict::NotBuilt,
             Verdict::Invalid,
+            Verdict::Shown,
         ]
         .iter()
         .map(|verdict| verdict.as_str())
         .collect();
         assert_eq!(
             names,
-            ["pass", "fail", "inconclusive", "not_measurable", "not_built", "invalid"]
+            [
+                "pass",
+                "fail",
+                "inconclusive",
+                "not_measurable",
+                "not_built",
+                "invalid",
+                "shown"
+            ]
         );
         assert_eq!(
             serde_json::to_string(&Verdict::NotBuilt).expect("plain enum"),

@@ -108,6 +108,7 @@ fn verdict_cell(outcome: &Outcome) -> Cell {
         (_, Verdict::Fail | Verdict::Invalid) => cell.fg(Color::Red).add_attribute(Attribute::Bold),
         (_, Verdict::Inconclusive) => cell.fg(Color::Yellow),
         (_, Verdict::NotBuilt | Verdict::NotMeasurable) => cell.fg(Color::DarkGrey),
+        (_, Verdict::Shown) => cell,
     }
 }
 
@@ -133,6 +134,7 @@ pub fn summary(outcomes: &[Outcome]) -> String {
             Verdict::Invalid,
             Verdict::NotMeasurable,
             Verdict::NotBuilt,
+            Verdict::Shown,
         ]
         .iter()
         .filter_map(|verdict| {

@@ -17,6 +17,7 @@ pub fn value(value: f64, unit: &str) -> String {
         "ops/s" if value >= 1e3 => format!("{} k/s", digits(value / 1e3)),
         "ops/s" => format!("{} /s", digits(value)),
         "ratio" => format!("{}x", digits(value)),
+        "bytes" => format!("{} B", digits(value)),
         "allocations/op" if value == 0.0 => "0 /op".to_owned(),
         "allocations/op" => format!("{value:.4} /op"),
         _ if value == 1.0 => "yes".to_owned(),
@@ -48,12 +49,13 @@ pub fn keys(keys: u64) -> String {
     }
 }
 
-/// Formats the threshold of a line: `<= 3.00 us`, `>= 1.80x`, `holds`.
+/// Formats the threshold of a line: `<= 3.00 us`, `>= 1.80x`, `holds`, `none`.
 #[must_use]
 pub fn threshold(entry: &Entry) -> String {
     match (entry.direction, entry.threshold) {
         (Direction::AtLeast, Some(bound)) => format!(">= {}", value(bound, entry.unit)),
         (Direction::AtMost, Some(bound)) => format!("<= {}", value(bound, entry.unit)),
+        (Direction::Shown, _) => "none".to_owned(),
         _ => "holds".to_owned(),
     }
 }
@@ -94,6 +96,8 @@ mod tests {
         assert_eq!(value(3.25e6, "ops/s"), "3.25 M/s");
         assert_eq!(value(250_000.0, "ops/s"), "250 k/s");
         assert_eq!(value(1.8, "ratio"), "1.80x");
+        assert_eq!(value(96.25, "bytes"), "96.2 B");
+        assert_eq!(value(1.0, "bytes"), "1.00 B");
         assert_eq!(value(0.0, "allocations/op"), "0 /op");
         assert_eq!(value(1.0001, "allocations/op"), "1.0001 /op");
         assert_eq!(value(1.0, ""), "yes");
