@@ -31,6 +31,10 @@ type Block = Box<[u64; 8]>;
 
 const BLOCK_BYTES: f64 = 64.0;
 
+/// Bytes per key that may differ from run to run: the map's one large block, which mimalloc rounds by up to 64 KiB as it
+/// finds room for it, over the keys of the smaller store; and a little that the test's own harness obtains meanwhile.
+const NOISE_BYTES: f64 = 4.0;
+
 /// Blocks that a fault may keep or give back: more than any run here has operations.
 const STOCK: usize = 200_000;
 
@@ -271,7 +275,13 @@ fn counted<S: Engine>() -> Vec<Outcome> {
     report.outcomes.into_iter().filter(counted).collect()
 }
 
-/// What weighing an engine gave, at the smallest effort.
+/// The smallest effort, on stores so large that what the test's own harness obtains meanwhile does not show.
+const WEIGHED: Effort = Effort {
+    keys: [64, 20_000, 40_000],
+    ..Effort::TINY
+};
+
+/// What weighing an engine gave.
 struct Weighed {
     outcomes: Vec<Outcome>,
     sections: Vec<Section>,
@@ -279,7 +289,7 @@ struct Weighed {
 
 fn weighed<S: Engine>() -> Weighed {
     let _turn = turn();
-    let mut context = Context::new(Options::new(Effort::TINY));
+    let mut context = Context::new(Options::new(WEIGHED));
     memory::measure::<S>(&mut context);
     pool::measure::<S>(&mut context).expect("it opens");
     Weighed {
@@ -413,10 +423,11 @@ fn memory_is_weighed_to_the_block() {
             let id = format!("memory_{part}_{size}_shown");
             let more = bytes(&fat, &id) - bytes(&lean, &id);
             // The sharded map hashes its run's name alike in both, so that nothing else differs.
-            assert!((more - BLOCK_BYTES).abs() < 0.5, "{id}: {more} bytes more");
+            assert!((more - BLOCK_BYTES).abs() < NOISE_BYTES, "{id}: {more} bytes more");
         }
         for part in ["version", "version_requested"] {
-            assert_eq!(bytes(&lean, &format!("memory_{part}_{size}_shown")), 0.0, "in place");
+            let in_place = bytes(&lean, &format!("memory_{part}_{size}_shown"));
+            assert!(in_place.abs() < NOISE_BYTES, "{part}: {in_place} bytes");
         }
         let key = bytes(&lean, &format!("memory_key_{size}_shown"));
         let requested = bytes(&lean, &format!("memory_key_requested_{size}_shown"));

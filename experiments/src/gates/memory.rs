@@ -8,7 +8,8 @@
 //! rounds every block (its usable size), which is what the memory really costs, and as the engine requested it.
 //! Afterwards every key must hold what was written last. Keys have 24 bytes, values 8, through the engine without a
 //! facade; a baseline keeps the same records whichever layer writes them, and what `m3` holds for a snapshot is a
-//! clone of the whole map. There is no threshold: the figures are shown. Nothing is timed.
+//! clone of the whole map. A block of megabytes, such as a hash map's table, may be rounded otherwise in another run.
+//! There is no threshold: the figures are shown. Nothing is timed.
 //! Command: `experiments gates --only 5`.
 
 #![forbid(unsafe_code)]

@@ -14,6 +14,8 @@
 
 #![forbid(unsafe_code)]
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::allocations::{self, Meter};
 use crate::engines::{Engine, EngineError, Layer, Operation};
 use crate::gates::Context;
@@ -84,11 +86,20 @@ fn overwrite<S: Engine>(context: &Context, meter: &Meter) -> Result<Figure, Engi
         bytes: meter.held().requested,
         pending: bed.engine().pending_versions(),
     };
+    let watched = AtomicBool::new(true);
+    let distance = (measured / SAMPLES as u64).max(1);
     let looks = bed.drive_counted(task, warm_up + measured, |thread, work| Watching {
         work,
-        look: (thread == 0).then_some(look),
-        until_next: warm_up + measured / SAMPLES as u64,
-        distance: (measured / SAMPLES as u64).max(1),
+        part: if thread == 0 {
+            Part::Looks {
+                look,
+                _until_dropped: Watched(&watched),
+            }
+        } else {
+            Part::Goes(&watched)
+        },
+        until_next: warm_up + distance,
+        distance,
         looks: Vec::with_capacity(2 * SAMPLES),
     });
     Ok(match looks {
@@ -97,17 +108,37 @@ fn overwrite<S: Engine>(context: &Context, meter: &Meter) -> Result<Figure, Engi
     })
 }
 
-/// Takes samples while its work goes on.
-struct Watching<W, L> {
+/// Says that the watching is over when it is dropped, by a panic too, so that nobody goes on for ever.
+struct Watched<'a>(&'a AtomicBool);
+
+impl Drop for Watched<'_> {
+    fn drop(&mut self) {
+        // ORDERING: Relaxed, the flag publishes nothing; it only has to be seen some time.
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// What a thread of the run does besides its work.
+enum Part<'a, L> {
+    /// Takes the samples.
+    Looks { look: L, _until_dropped: Watched<'a> },
+    /// Goes on until the last sample was taken: a thread that ends gives back what it holds, which is no drift.
+    Goes(&'a AtomicBool),
+}
+
+/// Operations that a thread does beyond its own between two looks at whether it may end.
+const FURTHER: u64 = 256;
+
+/// Takes samples while its work goes on, or lets its work go on while samples are taken.
+struct Watching<'a, W, L> {
     work: W,
-    /// What a sample is taken with; one thread of the run has it.
-    look: Option<L>,
+    part: Part<'a, L>,
     until_next: u64,
     distance: u64,
     looks: Vec<Look>,
 }
 
-impl<W: Work, L: Fn() -> Look> Work for Watching<W, L> {
+impl<W: Work, L: Fn() -> Look> Work for Watching<'_, W, L> {
     type Report = (W::Report, Vec<Look>);
 
     fn run(&mut self, mut operations: u64) {
@@ -115,13 +146,21 @@ impl<W: Work, L: Fn() -> Look> Work for Watching<W, L> {
             self.work.run(self.until_next);
             operations -= self.until_next;
             self.until_next = self.distance;
-            self.looks.extend(self.look.as_ref().map(|look| look()));
+            if let Part::Looks { look, .. } = &self.part {
+                self.looks.push(look());
+            }
         }
         self.work.run(operations);
         self.until_next -= operations;
     }
 
-    fn finish(self) -> Self::Report {
+    fn finish(mut self) -> Self::Report {
+        if let Part::Goes(watched) = self.part {
+            // ORDERING: Relaxed, see `Watched`.
+            while watched.load(Ordering::Relaxed) {
+                self.work.run(FURTHER);
+            }
+        }
         (self.work.finish(), self.looks)
     }
 }
