@@ -52,6 +52,15 @@ impl Campaign {
         }
     }
 
+    /// A campaign whose rounds are made up.
+    #[cfg(test)]
+    pub(crate) fn of(samples: impl IntoIterator<Item = (Task, Vec<Sample>)>) -> Self {
+        Self {
+            seed: 1,
+            samples: samples.into_iter().collect(),
+        }
+    }
+
     /// Runs the sides, interleaved, and keeps their samples.
     pub fn run(&mut self, title: &str, rounds: usize, sides: Vec<(Task, Side<'_, Sample>)>, progress: &Progress) {
         let (tasks, mut sides): (Vec<Task>, Vec<Side<'_, Sample>>) = sides.into_iter().unzip();
@@ -245,11 +254,7 @@ mod tests {
     }
 
     fn campaign(sides: &[(Task, Vec<Sample>)]) -> Campaign {
-        let mut campaign = Campaign::new(1);
-        for (task, samples) in sides {
-            campaign.samples.insert(*task, samples.clone());
-        }
-        campaign
+        Campaign::of(sides.iter().cloned())
     }
 
     fn task(engine: &'static str) -> Task {

@@ -17,12 +17,12 @@ use crate::gates::layers::{BASELINES, HASH_MAP, SKIPLIST, Size};
 use crate::gates::sheet::Figure;
 use crate::gates::{Context, counted};
 
-/// The tails: name, operation, metric.
+/// The tails: how the name begins, operation, metric.
 const TAILS: [(&str, Operation, Metric); 4] = [
-    ("put_tail_p99_100k", Operation::FacadePut, Metric::TailP99),
-    ("put_tail_p999_100k", Operation::FacadePut, Metric::TailP999),
-    ("get_tail_p99_100k", Operation::FacadeGet, Metric::TailP99),
-    ("get_tail_p999_100k", Operation::FacadeGet, Metric::TailP999),
+    ("put_tail_p99", Operation::FacadePut, Metric::TailP99),
+    ("put_tail_p999", Operation::FacadePut, Metric::TailP999),
+    ("get_tail_p99", Operation::FacadeGet, Metric::TailP99),
+    ("get_tail_p999", Operation::FacadeGet, Metric::TailP999),
 ];
 
 /// Sides that time each operation.
@@ -85,8 +85,8 @@ pub fn fill<S: Engine>(context: &mut Context, campaign: &Campaign, size: Size) {
             .sheet
             .record(&format!("get_to_skiplist_{suffix}"), to_skiplist::<S>(campaign));
     }
-    if size == Size::Hundred {
-        tails::<S>(context, campaign);
+    if size != Size::One {
+        tails::<S>(context, campaign, size);
     }
     if size == Size::Million {
         snapshots::<S>(context, campaign);
@@ -125,7 +125,8 @@ pub fn too_few(threads: usize, processors: usize) -> String {
     format!("asks for {threads} threads; this machine has {processors} processors")
 }
 
-fn tails<S: Engine>(context: &mut Context, campaign: &Campaign) {
+fn tails<S: Engine>(context: &mut Context, campaign: &Campaign, size: Size) {
+    let suffix = size.suffix();
     let cost = context.clock.cost_ns();
     for (measure, operation, metric) in TAILS {
         let task = Task::alone(S::NAME, operation).timed_each();
@@ -135,7 +136,9 @@ fn tails<S: Engine>(context: &mut Context, campaign: &Campaign) {
             figure = figure.beside(engine, campaign.estimate(task, metric).ok());
         }
         let note = format!("asking the clock costs {cost:.1} ns, included in every time");
-        context.sheet.record(measure, figure.noting(note));
+        context
+            .sheet
+            .record(&format!("{measure}_{suffix}"), figure.noting(note));
     }
     for engine in std::iter::once(S::NAME).chain(BASELINES) {
         for (operation, name) in [
@@ -143,8 +146,63 @@ fn tails<S: Engine>(context: &mut Context, campaign: &Campaign) {
             (Operation::FacadeGet, "kvstore-get"),
         ] {
             if let Some(latency) = campaign.latency(Task::alone(engine, operation).timed_each()) {
-                context.histograms.push((format!("{name}-100k-{engine}.hgrm"), latency));
+                context
+                    .histograms
+                    .push((format!("{name}-{suffix}-{engine}.hgrm"), latency));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engines::unlatched::Unlatched;
+    use crate::gates::bed::Sample;
+    use crate::gates::{Effort, Options};
+    use crate::harness::stats::Verdict;
+    use crate::workload::drive::latency_histogram;
+
+    /// The verdicts of all lines about tails, if of 10,000 operations of 100 ns so many took 10 us, on both sizes.
+    fn verdicts(slow: u64) -> Vec<(&'static str, Verdict)> {
+        let mut latency = latency_histogram();
+        latency.record_n(100, 10_000 - slow).expect("in range");
+        latency.record_n(10_000, slow).expect("in range");
+        let sample = Sample {
+            rate: 1.0,
+            mean_ns: 1.0,
+            latency: Some(latency),
+            pinned: true,
+            defect: None,
+        };
+        let tasks = tail_tasks(Unlatched::NAME);
+        let campaign = Campaign::of(tasks.into_iter().map(|task| (task, vec![sample.clone(); 9])));
+        let mut context = Context::new(Options::new(Effort::TINY));
+        for size in [Size::Hundred, Size::Million] {
+            tails::<Unlatched>(&mut context, &campaign, size);
+        }
+        let lines = context.sheet.outcomes();
+        let tails = lines.iter().filter(|line| line.entry.id.contains("_tail_"));
+        tails.map(|line| (line.entry.id, line.verdict)).collect()
+    }
+
+    // Goal: every line about a tail can fail, on either size, and the two percentiles are told apart. Method: made-up
+    // times: none slow, one in 500, which only the 99.9th percentile sees, and one in 50.
+    #[test]
+    fn slow_operations_show_in_their_percentile() {
+        let lines = verdicts(0);
+        assert_eq!(lines.len(), 10);
+        assert!(lines.iter().all(|(_, verdict)| *verdict == Verdict::Pass), "{lines:?}");
+        for (id, verdict) in verdicts(20) {
+            let expected = if id.contains("p999") {
+                Verdict::Fail
+            } else {
+                Verdict::Pass
+            };
+            assert_eq!(verdict, expected, "{id}");
+        }
+        // The mean is 298 ns, so that the percentiles are 33 times the mean.
+        let lines = verdicts(200);
+        assert!(lines.iter().all(|(_, verdict)| *verdict == Verdict::Fail), "{lines:?}");
     }
 }

@@ -202,7 +202,10 @@ fn subject_tasks<S: Engine>(size: Size) -> Vec<Task> {
     match size {
         Size::One => {}
         Size::Hundred => tasks.extend(hot_path::tail_tasks(S::NAME)),
-        Size::Million => tasks.extend(hot_path::snapshot_tasks(S::NAME)),
+        Size::Million => {
+            tasks.extend(hot_path::tail_tasks(S::NAME));
+            tasks.extend(hot_path::snapshot_tasks(S::NAME));
+        }
     }
     tasks
 }
@@ -221,6 +224,7 @@ fn baseline_tasks(engine: &'static str, size: Size) -> Vec<Task> {
         Size::Hundred => tasks.extend(hot_path::tail_tasks(engine)),
         Size::Million => {
             tasks.retain(|task| task.operation != Operation::TransactionPut);
+            tasks.extend(hot_path::tail_tasks(engine));
             tasks.extend(hot_path::snapshot_tasks(engine));
         }
     }

@@ -1,9 +1,11 @@
 //! Gate 3: what a second thread brings, and a fourth, eighth and sixteenth.
 //!
-//! Question: do threads that share no key add up, and what is left when they all write the same key?
+//! Question: do threads that share no key add up, whether they put, get or run transactions, do readers of one key, and
+//! what is left when they all write the same key?
 //! Method: each thread has a run with as many keys as the checklist says, in one store that holds the runs of the
 //! most threads in the comparison. One thread and every other count are sides of one campaign, the ceiling (threads
-//! that share nothing at all) among them; a ratio is formed within each round. A threshold that the ceiling's interval
+//! that share nothing at all) among them; a ratio is formed within each round. Gets and transactions are held to their
+//! share of that ceiling ([`SHARES`]), which says what the engine loses apart from what the machine does. A threshold that the ceiling's interval
 //! does not clear decides nothing here. For more threads than processors nothing is measured: Amdahl's law fitted to
 //! the most threads measured is printed as a prediction.
 //! Command: `experiments gates --only 3`.
@@ -38,6 +40,20 @@ const DISJOINT: [usize; 4] = [2, 4, 8, 16];
 /// Thread counts with lines about one key.
 const ONE_KEY: [usize; 2] = [2, 4];
 
+/// Lines about other operations than puts, with two threads: the measure, the operation, and what the threads share.
+const SHARES: [(&str, Operation, Sharing); 3] = [
+    ("disjoint_get_ceiling_2t_100k", Operation::FacadeGet, Sharing::Disjoint),
+    (
+        "disjoint_transaction_ceiling_2t_100k",
+        Operation::TransactionPut,
+        Sharing::Disjoint,
+    ),
+    ("same_key_get_ceiling_2t_100k", Operation::FacadeGet, Sharing::OneKey),
+];
+
+/// Threads of [`SHARES`].
+const SHARE_THREADS: usize = 2;
+
 /// Increments of each thread in a round that check the baselines, some of which clone their map for each.
 const BASELINE_INCREMENTS: u64 = 2;
 
@@ -65,6 +81,7 @@ pub fn measure<S: Engine>(context: &mut Context) -> Result<(), EngineError> {
         .iter()
         .flat_map(|threads| ["scaling", "ceiling", "rate"].map(|kind| format!("disjoint_{kind}_{threads}t_100k")))
         .chain(ONE_KEY.iter().map(|threads| format!("same_key_{threads}t_100k")))
+        .chain(SHARES.iter().map(|(measure, ..)| (*measure).to_owned()))
         .collect();
     if !names.iter().any(|name| context.sheet.wants(name)) {
         return Ok(());
@@ -83,11 +100,25 @@ pub fn measure<S: Engine>(context: &mut Context) -> Result<(), EngineError> {
         let figure = unmeasured(context, threads).unwrap_or_else(|| one_key::<S>(&campaign, threads));
         context.sheet.record(&format!("same_key_{threads}t_100k"), figure);
     }
+    shares::<S>(context, &campaign);
     red_flags::control_scaling(context, &campaign, most);
     if counts.len() > 1 {
         context.sections.push(section::<S>(&campaign, &counts));
     }
     Ok(())
+}
+
+/// Fills in the lines about other operations than puts.
+fn shares<S: Engine>(context: &mut Context, campaign: &Campaign) {
+    for (measure, operation, sharing) in SHARES {
+        let figure = unmeasured(context, SHARE_THREADS).unwrap_or_else(|| {
+            share_figure::<S>(campaign, SHARE_THREADS, |engine| Task {
+                sharing,
+                ..Task::alone(engine, operation)
+            })
+        });
+        context.sheet.record(measure, figure);
+    }
 }
 
 /// One thread, and every count that was asked for and that the machine has processors for.
@@ -140,10 +171,14 @@ fn run_campaign<S: Engine>(context: &Context, counts: &[usize], campaign: &mut C
     let control = Bed::<ShardedTxn>::new(effort.keys_for(K1), runs, &layer, few, clock, seed)?;
 
     let mut sides = subject.sides(&engine_tasks(S::NAME, counts, true));
+    sides.extend(subject.sides(&share_tasks(S::NAME, counts)));
     sides.extend(counts.iter().map(|threads| ceiling_side(*threads, keys, effort)));
     sides.extend(m3.sides(&engine_tasks(M3::NAME, counts, true)));
     sides.extend(cheap.sides(&engine_tasks(M3Cheap::NAME, counts, true)));
     sides.extend(sharded.sides(&engine_tasks(Sharded::NAME, counts, true)));
+    // A transaction of `m3` clones its map, and its gets are those of `m3-cheap`; `sharded` has no transactions.
+    sides.extend(cheap.sides(&share_tasks(M3Cheap::NAME, counts)));
+    sides.extend(sharded.sides(&share_tasks(Sharded::NAME, counts)));
     // On one key the control would clone its run for every one of the increments that check it.
     sides.extend(control.sides(&engine_tasks(ShardedTxn::NAME, counts, false)));
     campaign.run(&title, effort.rounds, sides, &context.options.progress);
@@ -159,6 +194,23 @@ fn engine_tasks(engine: &'static str, counts: &[usize], on_one_key: bool) -> Vec
         tasks.extend(shared.map(|threads| put(engine, *threads).on_one_key()));
     }
     tasks
+}
+
+/// The sides that [`SHARES`] need, as far as there are threads for them.
+fn share_tasks(engine: &'static str, counts: &[usize]) -> Vec<Task> {
+    if !counts.contains(&SHARE_THREADS) {
+        return Vec::new();
+    }
+    SHARES
+        .iter()
+        .flat_map(|(_, operation, sharing)| {
+            let alone = Task {
+                sharing: *sharing,
+                ..Task::alone(engine, *operation)
+            };
+            [alone, alone.threads(SHARE_THREADS)]
+        })
+        .collect()
 }
 
 fn ceiling_side<'a>(threads: usize, keys: usize, effort: Effort) -> (Task, Side<'a, Sample>) {
@@ -194,7 +246,7 @@ fn disjoint<S: Engine>(context: &mut Context, campaign: &Campaign, threads: usiz
         [
             scaling_figure::<S>(campaign, threads),
             rate_figure::<S>(campaign, threads),
-            share_figure::<S>(campaign, threads),
+            share_figure::<S>(campaign, threads, |engine| put(engine, 1)),
         ]
     };
     for (name, figure) in names.iter().zip(figures) {
@@ -236,10 +288,10 @@ fn rate_figure<S: Engine>(campaign: &Campaign, threads: usize) -> Figure {
     })
 }
 
-/// Scaling over the ceiling's scaling, formed within each round.
-fn share_figure<S: Engine>(campaign: &Campaign, threads: usize) -> Figure {
+/// Scaling of what `alone` says one thread of an engine does, over the ceiling's scaling, formed within each round.
+fn share_figure<S: Engine>(campaign: &Campaign, threads: usize, alone: impl Fn(&'static str) -> Task) -> Figure {
     let share = |engine| -> Result<Estimate, String> {
-        let scaling = campaign.ratios(put(engine, threads), put(engine, 1), Metric::Rate)?;
+        let scaling = campaign.ratios(alone(engine).threads(threads), alone(engine), Metric::Rate)?;
         let ceiling = campaign.ratios(ceiling_task(threads), ceiling_task(1), Metric::Rate)?;
         paired_ratio(&scaling, &ceiling, campaign.seed()).ok_or_else(|| "no rounds were made".to_owned())
     };
@@ -272,37 +324,47 @@ pub fn amdahl(measured_threads: usize, scaling: f64, threads: usize) -> f64 {
     threads / serial.mul_add(threads - 1.0, 1.0)
 }
 
+/// What is done, and on what, in the rows of the table.
+const ROWS: [(Operation, Sharing, &str); 5] = [
+    (Operation::FacadePut, Sharing::Disjoint, "puts, disjoint"),
+    (Operation::FacadePut, Sharing::OneKey, "puts, one key"),
+    (Operation::FacadeGet, Sharing::Disjoint, "gets, disjoint"),
+    (Operation::FacadeGet, Sharing::OneKey, "gets, one key"),
+    (Operation::TransactionPut, Sharing::Disjoint, "transactions, disjoint"),
+];
+
 fn section<S: Engine>(campaign: &Campaign, counts: &[usize]) -> Section {
+    let cell = |task: Task| {
+        if !campaign.tasks().any(|known| *known == task) {
+            return String::new();
+        }
+        campaign.estimate(task, Metric::Rate).map_or_else(
+            |_| "invalid".to_owned(),
+            |estimate| units::value(estimate.median, "ops/s"),
+        )
+    };
     let mut rows = Vec::new();
-    for sharing in [Sharing::Disjoint, Sharing::OneKey] {
-        for engine in std::iter::once(S::NAME).chain(BASELINES).chain([CEILING]) {
-            let cells = counts.iter().map(|threads| {
-                let task = if engine == CEILING {
-                    ceiling_task(*threads)
-                } else {
-                    put(engine, *threads)
-                };
-                let task = Task { sharing, ..task };
-                if !campaign.tasks().any(|known| *known == task) {
-                    return String::new();
-                }
-                campaign.estimate(task, Metric::Rate).map_or_else(
-                    |_| "invalid".to_owned(),
-                    |estimate| units::value(estimate.median, "ops/s"),
-                )
-            });
-            let label = if sharing == Sharing::OneKey {
-                "one key"
-            } else {
-                "disjoint"
+    for (operation, sharing, label) in ROWS {
+        for engine in std::iter::once(S::NAME).chain(BASELINES) {
+            let task = |threads: usize| Task {
+                sharing,
+                ..Task::alone(engine, operation).threads(threads)
             };
-            let row: Vec<String> = [engine.to_owned(), label.to_owned()].into_iter().chain(cells).collect();
-            if row.iter().skip(2).any(|cell| !cell.is_empty()) {
-                rows.push(row);
-            }
+            rows.push((
+                engine,
+                label,
+                counts.iter().map(|threads| cell(task(*threads))).collect(),
+            ));
         }
     }
-    let header = ["engine".to_owned(), "keys".to_owned()]
+    let ceiling = counts.iter().map(|threads| cell(ceiling_task(*threads)));
+    rows.push((CEILING, "puts, private", ceiling.collect::<Vec<String>>()));
+    let rows = rows
+        .into_iter()
+        .filter(|(.., cells)| cells.iter().any(|cell| !cell.is_empty()))
+        .map(|(engine, label, cells)| [engine.to_owned(), label.to_owned()].into_iter().chain(cells).collect())
+        .collect();
+    let header = ["engine".to_owned(), "what".to_owned()]
         .into_iter()
         .chain(counts.iter().map(|threads| {
             if *threads == 1 {
@@ -313,10 +375,10 @@ fn section<S: Engine>(campaign: &Campaign, counts: &[usize]) -> Section {
         }))
         .collect();
     Section {
-        title: "Puts per second by threads".to_owned(),
-        text:
-            "All threads together, through the key-value facade; 100 k keys for each thread, and 1 k for `sharded-txn`."
-                .to_owned(),
+        title: "Operations per second by threads".to_owned(),
+        text: "All threads together, through the key-value facade, a transaction being one put; 100 k keys for each \
+               thread, and 1 k for `sharded-txn`."
+            .to_owned(),
         header,
         rows,
     }
@@ -325,6 +387,55 @@ fn section<S: Engine>(campaign: &Campaign, counts: &[usize]) -> Section {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engines::unlatched::Unlatched;
+    use crate::gates::Options;
+    use crate::harness::stats::Verdict;
+
+    /// What the lines of [`SHARES`] come to when two threads do `scaling` times what one does, on a machine whose own
+    /// threads do `ceiling` times what one does.
+    fn verdicts(scaling: f64, ceiling: f64) -> Vec<Verdict> {
+        let rounds = |rate: f64| -> Vec<Sample> {
+            let sample = |round| Sample {
+                rate: rate * (1.0 + 0.001 * f64::from(round)),
+                mean_ns: 1.0,
+                latency: None,
+                pinned: true,
+                defect: None,
+            };
+            (0..9).map(sample).collect()
+        };
+        let alone = |operation, sharing| Task {
+            sharing,
+            ..Task::alone(Unlatched::NAME, operation)
+        };
+        let engine = SHARES.iter().flat_map(|(_, operation, sharing)| {
+            let task = alone(*operation, *sharing);
+            [(task, rounds(10.0)), (task.threads(2), rounds(10.0 * scaling))]
+        });
+        let machine = [(ceiling_task(1), rounds(7.0)), (ceiling_task(2), rounds(7.0 * ceiling))];
+        let mut options = Options::new(Effort::TINY);
+        options.threads = vec![1, 2];
+        let mut context = Context::new(options);
+        context.processors = 2;
+        shares::<Unlatched>(&mut context, &Campaign::of(engine.chain(machine)));
+        let lines = context.sheet.outcomes();
+        let of_shares = |measure| SHARES.iter().any(|(name, ..)| *name == measure);
+        lines
+            .iter()
+            .filter(|line| of_shares(line.entry.measure()))
+            .map(|line| line.verdict)
+            .collect()
+    }
+
+    // Goal: gets and transactions are held to the machine's ceiling and not to linear, and can fail. Method: made-up
+    // rounds at, below and above that ceiling.
+    #[test]
+    fn shares_are_of_the_machines_own_ceiling() {
+        assert_eq!(verdicts(1.95, 2.0), [Verdict::Pass; 3]);
+        assert_eq!(verdicts(1.5, 1.5), [Verdict::Pass; 3]);
+        assert_eq!(verdicts(1.8, 2.0), [Verdict::Fail; 3]);
+        assert_eq!(verdicts(0.9, 1.5), [Verdict::Fail; 3]);
+    }
 
     #[test]
     fn amdahl_gives_back_what_it_was_fitted_to_and_flattens() {
