@@ -31,7 +31,7 @@ use crate::workload::{KeySet, Stream, run_id};
 const STARVED_SHARE: f64 = 0.05;
 
 /// A thread that had its processor for less than this share of the window was disturbed by others.
-const DISTURBED_SHARE: f64 = 0.5;
+pub(crate) const DISTURBED_SHARE: f64 = 0.5;
 
 /// Keys of the private tables that keep idle processors busy, at most: making them takes time in every slice.
 const NEIGHBOUR_KEYS: usize = 100_000;
@@ -275,12 +275,12 @@ impl<E: Engine> Bed<E> {
     ///
     /// Returns what the engine refused, or what its threads wrote and it lost.
     pub fn count_allocations(&self, task: Task, operations: u64) -> Result<Counts, Invalid> {
-        let counts = self.drive_counted(task, 2 * operations, |_, work| Counting {
+        let run = self.drive_counted(task, 2 * operations, |_, work| Counting {
             work,
             warm_up: operations,
             before: allocations::current(),
         })?;
-        Ok(counts.into_iter().fold(Counts::default(), Counts::plus))
+        Ok(run.reports.into_iter().fold(Counts::default(), Counts::plus))
     }
 
     /// Runs `operations` operations of each thread inside of what `wrap` makes of the thread's drive, checks what
@@ -294,13 +294,16 @@ impl<E: Engine> Bed<E> {
         task: Task,
         operations: u64,
         wrap: impl Fn(usize, Drive<E::Session<'a>>) -> W + Sync,
-    ) -> Result<Vec<R>, Invalid>
+    ) -> Result<CountedRun<R>, Invalid>
     where
         W: Work<Report = (DriveReport, R)>,
         R: Send,
     {
         let Some(threads) = NonZeroUsize::new(task.threads) else {
-            return Ok(Vec::new());
+            return Ok(CountedRun {
+                reports: Vec::new(),
+                processor_share: 1.0,
+            });
         };
         let round = Round { index: 0, seed: 0 };
         let streams: Vec<Stream> = (0..task.threads)
@@ -312,10 +315,14 @@ impl<E: Engine> Bed<E> {
             let drive = Drive::new(session, task.operation, streams[thread].clone(), seed);
             Ok::<_, EngineError>(wrap(thread, drive))
         })?;
+        let processor_share = outcome.lowest_processor_share();
         let reports = outcome.threads.into_iter().map(|thread| thread.report);
-        let (mut drives, beside): (Vec<DriveReport>, Vec<R>) = reports.unzip();
+        let (mut drives, reports): (Vec<DriveReport>, Vec<R>) = reports.unzip();
         self.check(task, round, &mut drives, &streams)?;
-        Ok(beside)
+        Ok(CountedRun {
+            reports,
+            processor_share,
+        })
     }
 
     /// Returns the engine, for what it tells about itself.
@@ -470,6 +477,15 @@ impl<E: Engine> Bed<E> {
             increments,
         )
     }
+}
+
+/// What a run of so many operations gave.
+#[derive(Clone, Debug)]
+pub struct CountedRun<R> {
+    /// What each thread's wrap reported.
+    pub reports: Vec<R>,
+    /// The smallest share of the run in which a thread had its processor.
+    pub processor_share: f64,
 }
 
 /// Counts what its thread asks of the allocator after so many operations of warm-up.

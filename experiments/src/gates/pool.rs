@@ -8,8 +8,8 @@
 //! and the engine's own count of retired versions that are not freed. The median of the last quarter is compared with
 //! that of the first, so that one sample taken at a bad moment decides nothing. The pool keeps its size if the two
 //! differ, in either direction, by at most [`BYTES_PER_KEY`] bytes for each key of the store and by at most one
-//! pending version for every [`KEYS_PER_PENDING`] keys. Nothing is timed; the updates are checked like those of a
-//! timed slice.
+//! pending version for every [`KEYS_PER_PENDING`] keys. A run that drifts while a thread had less than half of its
+//! processor decides nothing. Nothing is timed; the updates are checked like those of a timed slice.
 //! Command: `experiments gates --only 5`.
 
 #![forbid(unsafe_code)]
@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::allocations::{self, Meter};
 use crate::engines::{Engine, EngineError, Layer, Operation};
 use crate::gates::Context;
-use crate::gates::bed::{Bed, Task};
+use crate::gates::bed::{Bed, DISTURBED_SHARE, Task};
+use crate::gates::campaign::DISTURBED;
 use crate::gates::counted::NOT_COUNTING;
 use crate::gates::memory::METERED_ALREADY;
 use crate::gates::sheet::Figure;
@@ -103,7 +104,10 @@ fn overwrite<S: Engine>(context: &Context, meter: &Meter) -> Result<Figure, Engi
         looks: Vec::with_capacity(2 * SAMPLES),
     });
     Ok(match looks {
-        Ok(looks) => judge(&looks.concat(), keys * threads, measured * threads as u64),
+        Ok(run) => {
+            let figure = judge(&run.reports.concat(), keys * threads, measured * threads as u64);
+            unless_disturbed(figure, run.processor_share)
+        }
         Err(reason) => Figure::invalid(reason.to_string()),
     })
 }
@@ -163,6 +167,20 @@ impl<W: Work, L: Fn() -> Look> Work for Watching<'_, W, L> {
         }
         (self.work.finish(), self.looks)
     }
+}
+
+/// Takes back a failure that the machine may have caused: a thread that loses its processor while it holds a guard
+/// keeps versions pending, for as long as it waits.
+fn unless_disturbed(figure: Figure, processor_share: f64) -> Figure {
+    let failed = figure.result.as_ref().is_ok_and(|estimate| estimate.median < 1.0);
+    if failed && processor_share < DISTURBED_SHARE {
+        let share = processor_share * 100.0;
+        return Figure::invalid(format!(
+            "{DISTURBED}, a thread had its processor for {share:.0} % of the time: {}",
+            figure.note
+        ));
+    }
+    figure
 }
 
 /// Compares the first quarter with the last.
@@ -242,6 +260,18 @@ mod tests {
         assert_eq!(holds(&spike), Some(true), "{}", spike.note);
         let uncounted = judged(|number| (100_000 + number * 60, None));
         assert_eq!(holds(&uncounted), Some(false), "{}", uncounted.note);
+    }
+
+    // Goal: a busy machine excuses a failure and nothing else, and a calm one excuses nothing.
+    #[test]
+    fn only_a_disturbed_machine_excuses_drift() {
+        let steady = || judged(|_| (100_000, Some(50)));
+        let creeping = || judged(|number| (100_000 + number * 60, Some(50)));
+        assert_eq!(holds(&unless_disturbed(creeping(), 0.9)), Some(false));
+        let excused = unless_disturbed(creeping(), 0.3).result.expect_err("no figure");
+        assert!(excused.reason.starts_with(DISTURBED), "{}", excused.reason);
+        assert_eq!(holds(&unless_disturbed(steady(), 0.3)), Some(true));
+        assert!(unless_disturbed(judge(&[], 1, 0), 0.9).result.is_err());
     }
 
     #[test]
