@@ -1,4 +1,4 @@
-//! Measures Unlatched: its gates, its baselines and, later, the questions about its design.
+//! Measures Unlatched: its gates, its baselines, and the questions about its design.
 //!
 //! Everything that a measurement needs is a library, so that the command line, the checklist's benches and
 //! its red-flag test run the same code:
@@ -9,15 +9,19 @@
 //! | [`engines`] | one trait over the engine, the locked and sharded baselines, the floors, and a broken one |
 //! | [`workload`] | keys, index streams and values made beforehand; driving a session; checking what it left |
 //! | [`gates`] | the checklist: what is measured for each line, and the verdicts |
-//! | [`report`] | the checklist filled in, as a table, JSON and Markdown |
+//! | [`questions`] | one file per question about the design, beside engines and indexes that others publish |
+//! | [`report`] | results as tables, JSON, CSV, Markdown and plots |
 //! | [`replay`] | a recorded block trace as gets and puts |
-//! | [`allocations`] | the allocator that counts, the only file here with unsafe code |
+//! | [`allocations`] | the allocator that counts |
+//!
+//! Unsafe code is in two files: [`allocations`], and with the feature `peers` the one that opens LMDB's memory map.
 #![deny(unsafe_code)]
 
 pub mod allocations;
 pub mod engines;
 pub mod gates;
 pub mod harness;
+pub mod questions;
 pub mod replay;
 pub mod report;
 pub mod workload;

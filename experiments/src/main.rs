@@ -15,6 +15,8 @@ use experiments::allocations::CountingAllocator;
 use experiments::engines::EngineName;
 use experiments::gates::command::{self, BAD_INPUT, GatesArgs};
 use experiments::gates::table::{ENTRIES, GATES, TITLES};
+use experiments::questions::QUESTIONS;
+use experiments::questions::command::{self as question, QuestionArgs};
 use experiments::replay::{self, ReplayArgs};
 use experiments::report::{checklist, units};
 
@@ -45,9 +47,11 @@ struct Cli {
 enum Command {
     /// Measure the checklist and print it filled in
     Gates(GatesArgs),
+    /// Ask a question about the design and measure the answer
+    Question(QuestionArgs),
     /// Replay a recorded block trace as gets and puts, and check the final state
     Replay(ReplayArgs),
-    /// List the engines and every line of the checklist
+    /// List the engines, the questions and every line of the checklist
     List,
 }
 
@@ -58,6 +62,13 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Gates(arguments) => match command::main(&arguments) {
+            Ok(status) => ExitCode::from(status),
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::from(error.exit_status())
+            }
+        },
+        Command::Question(arguments) => match question::main(&arguments) {
             Ok(status) => ExitCode::from(status),
             Err(error) => {
                 eprintln!("error: {error}");
@@ -86,6 +97,12 @@ fn list() {
     let mut text = String::from("engines:\n");
     for engine in EngineName::ALL {
         text.push_str(&format!("  {engine}\n"));
+    }
+    for question in QUESTIONS {
+        text.push_str(&format!("\nquestion {}: {}\n", question.name, question.asks));
+        for side in (question.sides)() {
+            text.push_str(&format!("  {side}\n"));
+        }
     }
     for (gate, title) in GATES.iter().zip(TITLES) {
         text.push_str(&format!("\ngate {gate}: {title}\n"));

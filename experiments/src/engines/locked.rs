@@ -74,6 +74,25 @@ fn records_of<'a, T>(map: &'a BTreeMap<Key, T>, run: &RunId) -> impl Iterator<It
         .take_while(move |(key, _)| key.run() == run)
 }
 
+impl LockedMap {
+    /// Shows up to `limit` values in the order of their keys, from a key on, under the shared lock.
+    pub fn scan_from(&self, from: &Key, limit: usize, mut each: impl FnMut(&Value)) {
+        let state = shared(&self.state);
+        let records = state.map.range((Bound::Included(from), Bound::Unbounded));
+        records.take(limit).for_each(|(_, stored)| each(&stored.value));
+    }
+
+    /// Reads one key and writes another (or the same) under one exclusive lock; `next` gives the new value and the
+    /// result from what was read.
+    #[inline]
+    pub fn read_then_write<T>(&self, read: &Key, write: &Key, next: impl FnOnce(Option<&Value>) -> (Value, T)) -> T {
+        let mut state = exclusive(&self.state);
+        let (value, result) = next(state.map.get(read).map(|stored| &stored.value));
+        state.write(write, value);
+        result
+    }
+}
+
 impl Baseline for LockedMap {
     const NAME: &'static str = "m3";
 

@@ -63,6 +63,14 @@ pub enum EngineError {
         /// How often it was tried.
         attempts: u64,
     },
+    /// An engine or index of somebody else refused.
+    #[error("{engine}: {message}")]
+    Foreign {
+        /// Its name.
+        engine: &'static str,
+        /// What it said.
+        message: String,
+    },
     /// A stored value is not what the workload writes.
     #[error("a value of {found} was read where a number is stored")]
     NotANumber {

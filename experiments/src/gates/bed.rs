@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,7 +35,7 @@ const STARVED_SHARE: f64 = 0.05;
 pub(crate) const DISTURBED_SHARE: f64 = 0.5;
 
 /// Keys of the private tables that keep idle processors busy, at most: making them takes time in every slice.
-const NEIGHBOUR_KEYS: usize = 100_000;
+pub const NEIGHBOUR_KEYS: usize = 100_000;
 
 /// The key of a run that everybody writes.
 const SHARED_KEY: usize = 0;
@@ -116,11 +117,19 @@ impl Task {
     }
 }
 
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.engine, self.operation)
+    }
+}
+
 /// Why a sample counts for nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Defect {
-    /// An update or a record was lost, an operation failed, or a thread starved.
+    /// An update or a record was lost, or an operation failed.
     Wrong(String),
+    /// A thread did next to nothing beside the others.
+    Starved(String),
     /// The machine gave a thread too little of its processor.
     Disturbed(String),
 }
@@ -134,6 +143,10 @@ pub struct Sample {
     pub mean_ns: f64,
     /// Times of single operations, where they were timed.
     pub latency: Option<Histogram<u64>>,
+    /// Operations within the window, of all threads together.
+    pub operations: u64,
+    /// Transactions that were tried again after a conflict, the warm-up's among them.
+    pub aborts: u64,
     /// Whether every thread was bound to its processor.
     pub pinned: bool,
     /// Why it counts for nothing, if it does.
@@ -152,29 +165,35 @@ impl Sample {
         } else {
             outcome
                 .starved(STARVED_SHARE)
-                .map(|thread| Defect::Wrong(format!("thread {thread} starved beside the others")))
+                .map(|thread| Defect::Starved(format!("thread {thread} starved beside the others")))
         };
         Self {
             rate: outcome.operations_per_second(),
             mean_ns: outcome.mean_ns(),
             latency: None,
+            operations: outcome.operations(),
+            aborts: 0,
             pinned: outcome.all_pinned(),
             defect,
         }
     }
 
-    fn failed(reason: &impl ToString) -> Self {
+    /// A slice that could not be taken.
+    pub fn failed(reason: &impl ToString) -> Self {
         let defect = Some(Defect::Wrong(reason.to_string()));
         Self {
             rate: f64::NAN,
             mean_ns: f64::NAN,
             latency: None,
+            operations: 0,
+            aborts: 0,
             pinned: false,
             defect,
         }
     }
 
-    fn mark_wrong(&mut self, reason: &impl ToString) {
+    /// Says that what the slice left, or what it read, is wrong. It outranks every other defect.
+    pub fn mark_wrong(&mut self, reason: &impl ToString) {
         self.defect = Some(Defect::Wrong(reason.to_string()));
     }
 }

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use hdrhistogram::Histogram;
 
@@ -35,14 +36,14 @@ pub enum Metric {
     TailP999,
 }
 
-/// The samples of one or several comparisons.
+/// The samples of one or several comparisons, by side: `T` is what tells sides apart.
 #[derive(Debug)]
-pub struct Campaign {
+pub struct Campaign<T = Task> {
     seed: u64,
-    samples: BTreeMap<Task, Vec<Sample>>,
+    samples: BTreeMap<T, Vec<Sample>>,
 }
 
-impl Campaign {
+impl<T: Copy + Ord + Display> Campaign<T> {
     /// An empty campaign; the seed is that of the whole run.
     #[must_use]
     pub fn new(seed: u64) -> Self {
@@ -62,8 +63,8 @@ impl Campaign {
     }
 
     /// Runs the sides, interleaved, and keeps their samples.
-    pub fn run(&mut self, title: &str, rounds: usize, sides: Vec<(Task, Side<'_, Sample>)>, progress: &Progress) {
-        let (tasks, mut sides): (Vec<Task>, Vec<Side<'_, Sample>>) = sides.into_iter().unzip();
+    pub fn run(&mut self, title: &str, rounds: usize, sides: Vec<(T, Side<'_, Sample>)>, progress: &Progress) {
+        let (tasks, mut sides): (Vec<T>, Vec<Side<'_, Sample>>) = sides.into_iter().unzip();
         let bar = progress.stage(title, rounds * sides.len());
         let samples = interleave_observed(rounds, self.seed, &mut sides, |round, side| {
             bar.step(&format!("round {} of {rounds}: {side}", round + 1));
@@ -75,8 +76,14 @@ impl Campaign {
     }
 
     /// Returns the sides that were run.
-    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+    pub fn tasks(&self) -> impl Iterator<Item = &T> {
         self.samples.keys()
+    }
+
+    /// Returns the samples of a side in the order of the rounds, sound or not.
+    #[must_use]
+    pub fn samples(&self, task: T) -> &[Sample] {
+        self.samples.get(&task).map_or(&[], Vec::as_slice)
     }
 
     /// Returns how many samples were taken, and of how many every thread was bound to a processor.
@@ -91,21 +98,18 @@ impl Campaign {
     /// # Errors
     ///
     /// Returns the reason that makes the side invalid.
-    pub fn completed(&self, task: Task) -> Result<usize, String> {
+    pub fn completed(&self, task: T) -> Result<usize, String> {
         self.sound(task).map(<[Sample]>::len)
     }
 
-    fn sound(&self, task: Task) -> Result<&[Sample], String> {
-        let samples = self
-            .samples
-            .get(&task)
-            .ok_or_else(|| format!("{} {} was not run", task.engine, task.operation))?;
+    fn sound(&self, task: T) -> Result<&[Sample], String> {
+        let samples = self.samples.get(&task).ok_or_else(|| format!("{task} was not run"))?;
         let wrong = samples.iter().find_map(|sample| match &sample.defect {
-            Some(Defect::Wrong(reason)) => Some(reason),
+            Some(Defect::Wrong(reason) | Defect::Starved(reason)) => Some(reason),
             _ => None,
         });
         match wrong {
-            Some(reason) => Err(format!("{} {}: {reason}", task.engine, task.operation)),
+            Some(reason) => Err(format!("{task}: {reason}")),
             None => Ok(samples),
         }
     }
@@ -115,7 +119,7 @@ impl Campaign {
     /// # Errors
     ///
     /// Returns the reason that makes the side invalid.
-    pub fn values(&self, task: Task, metric: Metric) -> Result<Vec<f64>, String> {
+    pub fn values(&self, task: T, metric: Metric) -> Result<Vec<f64>, String> {
         let samples = self.sound(task)?;
         let disturbed: Vec<&String> = samples
             .iter()
@@ -136,10 +140,7 @@ impl Campaign {
         if values.iter().all(|value| value.is_finite() && *value > 0.0) {
             Ok(values)
         } else {
-            Err(format!(
-                "{} {}: a slice completed no operation",
-                task.engine, task.operation
-            ))
+            Err(format!("{task}: a slice completed no operation"))
         }
     }
 
@@ -148,7 +149,7 @@ impl Campaign {
     /// # Errors
     ///
     /// Returns the reason that makes the side invalid.
-    pub fn estimate(&self, task: Task, metric: Metric) -> Result<Estimate, String> {
+    pub fn estimate(&self, task: T, metric: Metric) -> Result<Estimate, String> {
         let values = self.values(task, metric)?;
         bootstrap_median(&values, self.seed).ok_or_else(|| "no rounds were made".to_owned())
     }
@@ -158,7 +159,7 @@ impl Campaign {
     /// # Errors
     ///
     /// Returns the reason that makes a side invalid.
-    pub fn ratio(&self, above: Task, below: Task, metric: Metric) -> Result<Estimate, String> {
+    pub fn ratio(&self, above: T, below: T, metric: Metric) -> Result<Estimate, String> {
         let (above, below) = (self.values(above, metric)?, self.values(below, metric)?);
         paired_ratio(&above, &below, self.seed).ok_or_else(|| "no rounds were made".to_owned())
     }
@@ -168,7 +169,7 @@ impl Campaign {
     /// # Errors
     ///
     /// Returns the reason that makes a side invalid.
-    pub fn ratios(&self, above: Task, below: Task, metric: Metric) -> Result<Vec<f64>, String> {
+    pub fn ratios(&self, above: T, below: T, metric: Metric) -> Result<Vec<f64>, String> {
         let (above, below) = (self.values(above, metric)?, self.values(below, metric)?);
         Ok(above.iter().zip(&below).map(|(above, below)| above / below).collect())
     }
@@ -181,19 +182,19 @@ impl Campaign {
 
     /// Returns the figure of one metric of one side, or an invalid one.
     #[must_use]
-    pub fn figure(&self, task: Task, metric: Metric) -> Figure {
+    pub fn figure(&self, task: T, metric: Metric) -> Figure {
         figure(self.estimate(task, metric))
     }
 
     /// Returns the figure of a ratio, or an invalid one.
     #[must_use]
-    pub fn ratio_figure(&self, above: Task, below: Task, metric: Metric) -> Figure {
+    pub fn ratio_figure(&self, above: T, below: T, metric: Metric) -> Figure {
         figure(self.ratio(above, below, metric))
     }
 
     /// Returns the times of single operations of all rounds of a side.
     #[must_use]
-    pub fn latency(&self, task: Task) -> Option<Histogram<u64>> {
+    pub fn latency(&self, task: T) -> Option<Histogram<u64>> {
         let mut merged: Option<Histogram<u64>> = None;
         for latency in self
             .samples
@@ -248,6 +249,8 @@ mod tests {
             rate: 1e9 / mean_ns,
             mean_ns,
             latency: None,
+            operations: 1_000,
+            aborts: 0,
             pinned: true,
             defect,
         }

@@ -103,7 +103,8 @@ fn parse_gate(text: &str) -> Result<String, String> {
     }
 }
 
-fn parse_threads(text: &str) -> Result<usize, String> {
+/// Reads a thread count, with advice where it is none.
+pub(crate) fn parse_threads(text: &str) -> Result<usize, String> {
     match text.trim().parse() {
         Ok(0) => Err("zero threads do nothing; give counts from 1 up, such as 1,2,4".to_owned()),
         Ok(threads) if threads > MOST_THREADS => Err(format!("at most {MOST_THREADS} threads can be asked for")),
@@ -168,7 +169,10 @@ impl GatesArgs {
 pub fn main(arguments: &GatesArgs) -> Result<u8, GatesError> {
     let folder = arguments.folder();
     // Before minutes of measuring, not after.
-    prepare(&folder)?;
+    prepare(&folder).map_err(|cause| GatesError::Output {
+        folder: folder.clone(),
+        cause,
+    })?;
     let progress = Progress::detect();
     if cfg!(debug_assertions) {
         progress.say("This is a debug build: nothing is timed. Build with --release for the checklist.");
@@ -179,16 +183,13 @@ pub fn main(arguments: &GatesArgs) -> Result<u8, GatesError> {
     Ok(exit_status(&report.outcomes))
 }
 
-fn prepare(folder: &Path) -> Result<(), GatesError> {
-    let output = |cause| GatesError::Output {
-        folder: folder.to_path_buf(),
-        cause,
-    };
-    fs::create_dir_all(folder).map_err(output)?;
+/// Makes a folder and finds out whether files can be written into it.
+pub(crate) fn prepare(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
     // A folder can exist and refuse files.
     let probe = folder.join(".writable");
-    fs::write(&probe, b"").map_err(output)?;
-    fs::remove_file(&probe).map_err(output)
+    fs::write(&probe, b"")?;
+    fs::remove_file(&probe)
 }
 
 /// Writes all files of a result.

@@ -68,7 +68,8 @@ pub fn render(
     page
 }
 
-fn preamble(page: &mut String, environment: &Environment, seed: u64, command: &str) {
+/// Writes where a result comes from: date, command, source, compiler, processor.
+pub(crate) fn preamble(page: &mut String, environment: &Environment, seed: u64, command: &str) {
     let commit = environment.commit.as_deref().unwrap_or("unknown commit");
     let dirty = match environment.dirty {
         Some(true) => ", with uncommitted changes",
@@ -115,7 +116,8 @@ fn row(line: &Outcome) -> Vec<String> {
     ]
 }
 
-fn render_section(page: &mut String, section: &Section) {
+/// Writes a section as Markdown.
+pub(crate) fn render_section(page: &mut String, section: &Section) {
     let _ = write!(page, "\n## {}\n\n", section.title);
     if !section.text.is_empty() {
         let _ = write!(page, "{}\n\n", section.text);

@@ -150,6 +150,14 @@ impl Stream {
         index
     }
 
+    /// Returns how often the first `operations` indices of a new stream name `key`.
+    #[must_use]
+    pub fn visits(&self, key: usize, operations: u64) -> u64 {
+        let length = self.period.len() as u64;
+        let among = |keys: &[u32]| keys.iter().filter(|named| **named as usize == key).count() as u64;
+        operations / length * among(&self.period) + among(&self.period[..(operations % length) as usize])
+    }
+
     /// Returns the indices of one period, in the order of a new stream.
     #[must_use]
     pub fn period(&self) -> &[u32] {
@@ -199,6 +207,11 @@ mod tests {
             visits[stream.advance()] += 1;
         }
         assert!(visits.iter().all(|&count| count == period / 300));
+        for operations in [0, 7, period as u64, 3 * period as u64 + 7] {
+            let visits: u64 = (0..300).map(|key| stream.visits(key, operations)).sum();
+            assert_eq!(visits, operations);
+        }
+        assert_eq!(stream.visits(0, period as u64), (period / 300) as u64);
         assert_eq!(
             stream,
             Stream::uniform(300, &mut Random::new(1)),

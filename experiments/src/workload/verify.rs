@@ -124,23 +124,24 @@ pub fn sound(report: &mut DriveReport) -> Result<(), Invalid> {
 
 /// Works out the last value of every key that a drive wrote: `(key, value)`, each key once.
 ///
-/// `period` is the period of the drive's stream, which must have been fresh. If the operation puts successors, it
-/// must name every key of the run, so that the last key, whose successor is the first, is known from it.
+/// Its `operations` wrote `tag + 1, tag + 2, ...` over a stream that was fresh and has this `period`. If each also wrote
+/// the key's successor, the period must name every key of the run, so that the last key, whose successor is the first,
+/// is known from it.
 #[must_use]
-pub fn last_values(report: &DriveReport, period: &[u32]) -> Vec<(usize, u64)> {
+pub fn last_values(operations: u64, tag: u64, with_successors: bool, period: &[u32]) -> Vec<(usize, u64)> {
     let length = period.len() as u64;
     let highest = period.iter().copied().max().unwrap_or(0) as usize;
     let keys = highest + 1;
-    let written = if report.operation.puts_successor() { 2 } else { 1 };
+    let written = if with_successors { 2 } else { 1 };
     let mut seen = vec![false; keys];
     let mut last = Vec::new();
     // Backwards from the last operation: what a whole period does not name was never written.
-    for back in 0..report.operations.min(length) {
-        let number = report.operations - back;
+    for back in 0..operations.min(length) {
+        let number = operations - back;
         let key = period[((number - 1) % length) as usize] as usize;
         for key in (key..key + written).map(|key| key % keys) {
             if !std::mem::replace(&mut seen[key], true) {
-                last.push((key, report.tag.wrapping_add(number)));
+                last.push((key, tag.wrapping_add(number)));
             }
         }
     }
@@ -156,7 +157,7 @@ pub fn disjoint(session: &mut impl Session, report: &DriveReport, period: &[u32]
     let layer = report.operation.layer();
     let mut first = None;
     let mut wrong = 0;
-    for (key, expected) in last_values(report, period) {
+    for (key, expected) in last_values(report.operations, report.tag, report.operation.puts_successor(), period) {
         let found = session.read(layer, key)?;
         if found != Some(expected) {
             wrong += 1;
@@ -199,9 +200,19 @@ impl Ledger {
 
     /// Notes what a thread wrote, over a stream that was fresh.
     pub fn note(&mut self, report: &DriveReport, period: &[u32]) {
-        for (key, value) in last_values(report, period) {
+        for (key, value) in last_values(report.operations, report.tag, report.operation.puts_successor(), period) {
             self.set(key, value);
         }
+    }
+
+    /// Returns the value of a key.
+    ///
+    /// # Panics
+    ///
+    /// If the ledger has no such key.
+    #[must_use]
+    pub fn value(&self, key: usize) -> u64 {
+        self.values[key]
     }
 
     /// Notes one value.
@@ -334,7 +345,7 @@ mod tests {
                 played[period[((number - 1) % 6) as usize] as usize] = Some(100 + number);
             }
             let mut derived = [None; 3];
-            for (key, value) in last_values(&report(operations), &period) {
+            for (key, value) in last_values(operations, 100, false, &period) {
                 assert_eq!(derived[key].replace(value), None, "each key once");
             }
             assert_eq!(derived, played, "after {operations} operations");
@@ -353,12 +364,8 @@ mod tests {
                 played[key] = Some(100 + number);
                 played[(key + 1) % 3] = Some(100 + number);
             }
-            let two = DriveReport {
-                operation: Operation::TwoGetsTwoPuts,
-                ..report(operations)
-            };
             let mut derived = [None; 3];
-            for (key, value) in last_values(&two, &period) {
+            for (key, value) in last_values(operations, 100, true, &period) {
                 assert_eq!(derived[key].replace(value), None, "each key once");
             }
             assert_eq!(derived, played, "after {operations} operations");

@@ -1,0 +1,194 @@
+//! Every question can be asked, comes out with every target judged, writes what it says, and refuses what it must.
+//!
+//! The slices last a millisecond, so that the figures mean nothing; what is checked is that they are drawn.
+
+#![forbid(unsafe_code)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use experiments::allocations::CountingAllocator;
+use experiments::harness::environment::available_processors;
+use experiments::harness::stats::Verdict;
+use experiments::questions::answer::{Answer, Row};
+use experiments::questions::command::find;
+use experiments::questions::{Effort, Options, QUESTIONS};
+use experiments::report::csv;
+use experiments::report::progress::Progress;
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+const KEYS: usize = 300;
+
+fn ask(name: &str) -> Answer {
+    let options = Options {
+        effort: Effort::TINY,
+        keys: vec![KEYS],
+        threads: vec![1, 2],
+        only: Vec::new(),
+        seed: 5,
+        processors: available_processors(),
+        progress: Progress::Silent,
+    };
+    let question = find(name).expect("it is in the list");
+    (question.answer)(&options).expect("every side opens")
+}
+
+fn experiments(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_experiments"))
+        .args(arguments)
+        .output()
+        .expect("the program starts")
+}
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(name)
+}
+
+/// What holds of every answer: nobody is accused, and no target is left without a verdict and its reason.
+fn is_sound(answer: &Answer) {
+    assert!(answer.faults.is_empty(), "{:?}", answer.faults);
+    for outcome in &answer.outcomes {
+        let id = &outcome.target.id;
+        assert!(
+            outcome.measured.is_some() || !outcome.reason.is_empty(),
+            "{id} says nothing"
+        );
+        assert_eq!(outcome.measured.is_some(), outcome.ci95.is_some(), "{id}");
+        if matches!(outcome.verdict, Verdict::Pass | Verdict::Fail | Verdict::Inconclusive) {
+            assert!(outcome.measured.is_some() && outcome.rounds > 0, "{id}");
+        }
+        let twins = answer.outcomes.iter().filter(|other| other.target.id == *id);
+        assert_eq!(twins.count(), 1, "{id} is there twice");
+    }
+}
+
+#[test]
+fn index_compares_every_side_in_every_operation() {
+    let answer = ask("index");
+    is_sound(&answer);
+    let operations = |engine: &str| {
+        let mut names: Vec<&str> = answer
+            .medians
+            .iter()
+            .filter(|median| median.engine == engine)
+            .map(|median| median.operation.as_str())
+            .collect();
+        names.dedup();
+        names.len()
+    };
+    assert_eq!((operations("unlatched"), operations("m3")), (7, 7));
+    assert_eq!((operations("crossbeam"), operations("crossbeam-insert")), (5, 1));
+    for side in (find("index").expect("it is in the list").sides)() {
+        assert!(operations(side) > 0, "{side} was not measured");
+    }
+    let peer = |outcome: &&experiments::questions::targets::Outcome| outcome.target.id.contains("surrealmx");
+    for outcome in answer.outcomes.iter().filter(peer) {
+        let absent = outcome.verdict == Verdict::NotMeasurable;
+        assert!(cfg!(feature = "peers") || absent && outcome.reason.contains("--features peers"));
+    }
+    assert!(answer.tables().contains("hot-get 2t"));
+}
+
+#[test]
+fn wrong_usage_exits_with_three_and_says_what_to_do() {
+    let cases: &[(&[&str], &str)] = &[
+        (&["question"], "required"),
+        (&["question", "indices"], "the questions are index"),
+        (&["question", "index", "--rounds", "0"], "from 1 up"),
+        (&["question", "index", "--keys", "many"], "such as 100k,1M"),
+        (&["question", "index", "--keys", "0"], "from 1 up"),
+        (&["question", "index", "--threads", "0"], "zero threads"),
+        (&["question", "index", "--keys", "1", "--threads", "2"], "--keys"),
+        (&["question", "index", "--only", "mars"], "its sides are unlatched"),
+        (&["question", "index", "--seed", "minus"], "invalid value"),
+        (&["question", "index", "--fast"], "unexpected argument"),
+    ];
+    for (arguments, message) in cases {
+        let output = experiments(arguments);
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}: {text}");
+        assert!(text.contains(message), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn folder_that_cannot_be_written_is_found_before_measuring() {
+    let file = folder("a-file-instead");
+    std::fs::write(&file, b"").expect("the test's folder is writable");
+    let output = experiments(&["question", "index", "--out", &file.to_string_lossy()]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--out"));
+}
+
+#[test]
+fn list_and_help_name_every_question() {
+    let list = String::from_utf8_lossy(&experiments(&["list"]).stdout).into_owned();
+    for question in QUESTIONS {
+        assert!(
+            list.contains(&format!("question {}: {}", question.name, question.asks)),
+            "{list}"
+        );
+    }
+    let help = experiments(&["question", "--help"]);
+    assert_eq!(help.status.code(), Some(0));
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    for part in [
+        "--quick",
+        "--seed",
+        "--out",
+        "--rounds",
+        "--keys",
+        "--threads",
+        "--only",
+        "Exit status",
+        "Examples",
+    ] {
+        assert!(help.contains(part), "{part} is missing in\n{help}");
+    }
+}
+
+// Goal: the files are complete and say the same. Method: two sides and one thread, through the program itself.
+#[test]
+fn result_files_hold_every_sample() {
+    let folder = folder("question");
+    let output = experiments(&[
+        "question",
+        "index",
+        "--quick",
+        "--rounds",
+        "1",
+        "--keys",
+        "200",
+        "--threads",
+        "1",
+        "--only",
+        "unlatched,m3",
+        "--seed",
+        "9",
+        "--out",
+        &folder.to_string_lossy(),
+    ]);
+    let status = output.status.code();
+    assert!(
+        matches!(status, Some(0 | 2)),
+        "{status:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).expect("every run writes it");
+    let document: serde_json::Value = serde_json::from_str(&read("index.json")).expect("it is JSON");
+    assert_eq!((&document["schema"], &document["seed"]), (&1.into(), &9.into()));
+    assert_eq!(document["question"], "index");
+    let rows: Vec<Row> = serde_json::from_value(document["samples"].clone()).expect("samples");
+    // Six operations of two sides, and the machine's ceiling beside the hot key.
+    assert_eq!(rows.len(), 13);
+    let lines = csv::parse(&read("index.csv")).expect("it is CSV");
+    assert_eq!(lines.len(), 1 + rows.len());
+    let page = read("index.md");
+    assert!(page.contains("seed 9") && page.contains("## Targets"), "{page}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("| unlatched |"));
+    for text in [page, read("index.json")] {
+        assert!(!text.contains(&*folder.to_string_lossy()), "a path is in the result");
+    }
+}
