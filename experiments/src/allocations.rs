@@ -24,6 +24,10 @@
 //! bytes as requested and in bytes as mimalloc rounded them (`mi_usable_size`, asked of every block). It slows every
 //! request down, so nothing is timed under one.
 //!
+//! [`live_bytes`] is what the whole process holds. A thread tells of its share whenever that has changed by
+//! [`TELL_AFTER`], so that no counter is shared on every request; what it had not told when it ended is missing, unless
+//! it called [`tell`].
+//!
 //! **Invariants.**
 //! 1. Every request reaches mimalloc with the layout it came with, and its answer is returned unchanged.
 //! 2. Counting neither allocates nor unwinds: the counters are constant-initialised thread-locals without a destructor,
@@ -86,15 +90,52 @@ impl Counts {
     }
 }
 
+/// Bytes by which a thread's share of the live ones may change before it tells: an error that no plot of megabytes shows.
+pub const TELL_AFTER: i64 = 64 << 10;
+
+/// Bytes obtained and not given back, as far as threads have told.
+static LIVE: AtomicI64 = AtomicI64::new(0);
+
+/// What a thread counts, and what it has not told of its share of the live bytes.
+#[derive(Clone, Copy)]
+struct Own {
+    counts: Counts,
+    untold: i64,
+}
+
 thread_local! {
-    // INVARIANT 2: `const`, and `Counts` has nothing to drop.
-    static COUNTS: Cell<Counts> = const { Cell::new(Counts::ZERO) };
+    // INVARIANT 2: `const`, and `Own` has nothing to drop.
+    static OWN: Cell<Own> = const {
+        Cell::new(Own {
+            counts: Counts::ZERO,
+            untold: 0,
+        })
+    };
 }
 
 /// Returns what the calling thread asked for since it began.
 #[must_use]
 pub fn current() -> Counts {
-    COUNTS.get()
+    OWN.get().counts
+}
+
+/// Tells what the calling thread's share of the live bytes has changed by. Worth calling before a thread ends.
+pub fn tell() {
+    let mut own = OWN.get();
+    // ORDERING: Relaxed, a sum that publishes nothing.
+    LIVE.fetch_add(own.untold, Ordering::Relaxed);
+    own.untold = 0;
+    OWN.set(own);
+}
+
+/// Returns the bytes that the process has obtained and not given back, to within [`TELL_AFTER`] for each other thread
+/// that is running or ended without [`tell`]ing.
+#[must_use]
+pub fn live_bytes() -> u64 {
+    tell();
+    // ORDERING: Relaxed, as in `tell`. Below zero it is for a moment, when memory is given back before the thread that
+    // obtained it has told.
+    u64::try_from(LIVE.load(Ordering::Relaxed)).unwrap_or(0)
 }
 
 /// Runs `body` and returns its result with what the calling thread asked for meanwhile.
@@ -111,26 +152,23 @@ pub fn is_counting() -> bool {
     counts.allocations > 0
 }
 
-fn note(change: impl FnOnce(&mut Counts)) {
+/// Counts a request that obtained and gave back so many blocks and bytes.
+#[inline]
+fn note(blocks: (u64, u64), obtained: usize, given_back: usize) {
     // A thread that is being torn down still has its counters (invariant 2), so nothing goes uncounted.
-    let _gone = COUNTS.try_with(|cell| {
-        let mut counts = cell.get();
-        change(&mut counts);
-        cell.set(counts);
-    });
-}
-
-fn note_allocation(bytes: usize) {
-    note(|counts| {
-        counts.allocations += 1;
-        counts.bytes += bytes as u64;
-    });
-}
-
-fn note_deallocation(bytes: usize) {
-    note(|counts| {
-        counts.deallocations += 1;
-        counts.freed_bytes += bytes as u64;
+    let _gone = OWN.try_with(|cell| {
+        let mut own = cell.get();
+        own.counts.allocations += blocks.0;
+        own.counts.deallocations += blocks.1;
+        own.counts.bytes += obtained as u64;
+        own.counts.freed_bytes += given_back as u64;
+        own.untold += obtained as i64 - given_back as i64;
+        if own.untold.abs() >= TELL_AFTER {
+            // ORDERING: Relaxed, as in `tell`.
+            LIVE.fetch_add(own.untold, Ordering::Relaxed);
+            own.untold = 0;
+        }
+        cell.set(own);
     });
 }
 
@@ -226,7 +264,7 @@ unsafe fn usable(block: *const u8) -> i64 {
 unsafe impl GlobalAlloc for CountingAllocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        note_allocation(layout.size());
+        note((1, 0), layout.size(), 0);
         // SAFETY: the caller promises a layout of non-zero size, which is all that `alloc` requires.
         let block = unsafe { MiMalloc.alloc(layout) };
         // SAFETY: mimalloc has just returned it, or null.
@@ -236,7 +274,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        note_allocation(layout.size());
+        note((1, 0), layout.size(), 0);
         // SAFETY: the caller promises a layout of non-zero size, which is all that `alloc_zeroed` requires.
         let block = unsafe { MiMalloc.alloc_zeroed(layout) };
         // SAFETY: mimalloc has just returned it, or null.
@@ -246,7 +284,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        note_deallocation(layout.size());
+        note((0, 1), 0, layout.size());
         // SAFETY: the caller promises that `block` came from this allocator, so from mimalloc (invariant 1), and it
         // is given back below and not before.
         meter(-(layout.size() as i64), || -unsafe { usable(block) });
@@ -257,8 +295,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        note_allocation(new_size);
-        note_deallocation(layout.size());
+        note((1, 1), new_size, layout.size());
         // SAFETY: as in `dealloc`; it is moved below and not before.
         meter(-(layout.size() as i64), || -unsafe { usable(block) });
         // SAFETY: the caller promises that `block` came from this allocator with this layout, so from mimalloc
@@ -315,6 +352,25 @@ mod tests {
         assert_eq!((counts.deallocations, counts.freed_bytes), (1, 1));
         let (_, counts) = counted(|| black_box(&list).len());
         assert_eq!(counts, Counts::ZERO);
+    }
+
+    // Goal: the live bytes follow what is held, across threads. Method: hold far more than other tests beside this one
+    // do, give it back in another thread, and let that thread tell.
+    #[test]
+    fn live_bytes_follow_what_is_held() {
+        const HELD: usize = 64 << 20;
+        let before = live_bytes();
+        let held: Vec<u8> = black_box(Vec::with_capacity(HELD));
+        let while_held = live_bytes();
+        assert!(while_held >= before + HELD as u64 / 2, "{before} -> {while_held}");
+        std::thread::spawn(move || {
+            drop(held);
+            tell();
+        })
+        .join()
+        .expect("no panic");
+        let after = live_bytes();
+        assert!(after <= while_held - HELD as u64 / 2, "{while_held} -> {after}");
     }
 
     // Goal: threads do not see one another's counts. Method: allocate in another thread while counting here.
