@@ -34,6 +34,8 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
     after_help = "\
 Start with the checklist, which takes less than three minutes:
   cargo run --release -p experiments -- gates --quick
+then ask about the design:
+  cargo run --release -p experiments -- question index --quick
 
 Exit status of every command: 0 all held, 1 a gate failed or a defect was found, 2 something was invalid,
 inconclusive or unknown, 3 bad input or wrong usage. Build with --release: a debug build times nothing."

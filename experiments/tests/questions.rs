@@ -11,6 +11,7 @@ use experiments::allocations::CountingAllocator;
 use experiments::harness::environment::available_processors;
 use experiments::harness::stats::Verdict;
 use experiments::questions::answer::{Answer, Row};
+use experiments::questions::combinations::NAMES;
 use experiments::questions::command::find;
 use experiments::questions::{Effort, Options, QUESTIONS};
 use experiments::report::csv;
@@ -91,6 +92,66 @@ fn index_compares_every_side_in_every_operation() {
     assert!(answer.tables().contains("hot-get 2t"));
 }
 
+fn operations_of(answer: &Answer, stem: &str) -> usize {
+    answer
+        .outcomes
+        .iter()
+        .filter(|outcome| outcome.target.id.starts_with(stem))
+        .count()
+}
+
+// Goal: every collector is timed and watched through a stall. What the verdicts are is the machine's business here.
+#[test]
+fn reclamation_times_and_stalls_every_combination() {
+    let answer = ask("reclamation");
+    is_sound(&answer);
+    let counts = available_processors().min(2);
+    assert_eq!(answer.medians.len(), NAMES.len() * counts);
+    assert_eq!(operations_of(&answer, "drains_"), NAMES.len() * 2);
+    let file = |name: &str| {
+        let found = answer.files.iter().find(|(known, _)| known == name);
+        found
+            .map(|(_, text)| text.as_str())
+            .unwrap_or_else(|| panic!("{name} is missing"))
+    };
+    let series = csv::parse(file("reclamation-timeline.csv")).expect("it is CSV");
+    for stage in ["before", "stalled", "after"] {
+        for side in NAMES {
+            assert!(
+                series.iter().any(|line| line[0] == *side && line[4] == stage),
+                "{side} has no stage {stage}"
+            );
+        }
+    }
+    assert!(file(&format!("reclamation-pending-{KEYS}.svg")).contains("</svg>"));
+    let counted = series[1..]
+        .iter()
+        .all(|line| line[10].parse::<u64>().is_ok_and(|bytes| bytes > 0));
+    assert!(counted, "the allocator of this test counts");
+}
+
+// Goal: what does not depend on the machine holds: snapshots repeat, and nothing is left when they are closed.
+#[test]
+fn long_reader_sees_the_first_values_and_leaves_nothing() {
+    let answer = ask("long-reader");
+    is_sound(&answer);
+    for stem in ["repeats_", "collected_"] {
+        assert_eq!(
+            operations_of(&answer, stem),
+            NAMES.len() * available_processors().min(2)
+        );
+        for outcome in answer
+            .outcomes
+            .iter()
+            .filter(|outcome| outcome.target.id.starts_with(stem))
+        {
+            assert_eq!(outcome.verdict, Verdict::Pass, "{outcome:?}");
+        }
+    }
+    assert_eq!(operations_of(&answer, "bounded_"), NAMES.len() * 2);
+    assert!(answer.tables().contains("most versions per key"));
+}
+
 #[test]
 fn wrong_usage_exits_with_three_and_says_what_to_do() {
     let cases: &[(&[&str], &str)] = &[
@@ -102,6 +163,11 @@ fn wrong_usage_exits_with_three_and_says_what_to_do() {
         (&["question", "index", "--threads", "0"], "zero threads"),
         (&["question", "index", "--keys", "1", "--threads", "2"], "--keys"),
         (&["question", "index", "--only", "mars"], "its sides are unlatched"),
+        (
+            &["question", "reclamation", "--only", "m3"],
+            "its sides are crossbeam+epoch",
+        ),
+        (&["question", "long-reader", "--rounds", "3"], "leave out --rounds"),
         (&["question", "index", "--seed", "minus"], "invalid value"),
         (&["question", "index", "--fast"], "unexpected argument"),
     ];

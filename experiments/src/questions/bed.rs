@@ -52,6 +52,12 @@ impl Ground {
         Self { names, sorted, place }
     }
 
+    /// Returns the keys.
+    #[must_use]
+    pub fn names(&self) -> &KeySet {
+        &self.names
+    }
+
     /// Returns how many keys there are.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -80,6 +80,12 @@ pub enum QuestionError {
     /// A side that this question, or this build, does not have.
     #[error("{0}")]
     Side(String),
+    /// Rounds where there are none.
+    #[error("{question} watches one run of each side and has no rounds; leave out --rounds")]
+    NoRounds {
+        /// The question.
+        question: &'static str,
+    },
     /// More threads than keys.
     #[error("{threads} threads cannot share {keys} keys; give at least as many with --keys")]
     FewKeys {
@@ -109,7 +115,7 @@ impl QuestionError {
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::Side(_) | Self::FewKeys { .. } | Self::Output { .. } => BAD_INPUT,
+            Self::Side(_) | Self::NoRounds { .. } | Self::FewKeys { .. } | Self::Output { .. } => BAD_INPUT,
             Self::Engine(_) | Self::Json(_) => 1,
         }
     }
@@ -159,11 +165,20 @@ impl QuestionArgs {
     ///
     /// # Errors
     ///
-    /// [`QuestionError::Side`] or [`QuestionError::FewKeys`].
+    /// [`QuestionError::Side`], [`QuestionError::NoRounds`] or [`QuestionError::FewKeys`].
     pub fn options(&self, question: &Question, progress: Progress) -> Result<Options, QuestionError> {
         check_sides(question, &self.only)?;
+        if self.rounds.is_some() && !question.has_rounds {
+            return Err(QuestionError::NoRounds {
+                question: question.name,
+            });
+        }
         let mut effort = if self.quick { Effort::QUICK } else { Effort::FULL };
-        effort.rounds = self.rounds.unwrap_or(effort.rounds);
+        effort.rounds = if question.has_rounds {
+            self.rounds.unwrap_or(effort.rounds)
+        } else {
+            1
+        };
         let mut keys = self.keys.clone();
         if keys.is_empty() {
             keys = question.keys[usize::from(self.quick)].to_vec();

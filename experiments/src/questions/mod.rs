@@ -4,9 +4,11 @@
 //! | file | asks |
 //! |---|---|
 //! | [`index`] | what a get, a put, a scan and a transaction cost beside indexes and engines that others publish |
+//! | [`reclamation`] | what each collector costs, and what a thread that stalls while pinned holds back |
+//! | [`long_reader`] | whether chains stay short while one snapshot is held for ever |
 //!
 //! Under them: [`contenders`] and [`combinations`] are what is compared, [`bed`] and [`drive`] measure and check a
-//! slice, [`comparison`] makes tables of samples, [`targets`] judges, [`answer`] is what comes out, and [`command`] is
+//! slice, [`comparison`] makes tables of samples, [`timeline`] watches a store over time, [`targets`] judges, [`answer`] is what comes out, and [`command`] is
 //! the command line.
 //!
 //! Targets are aims: they say what the engine is built to reach and never alter the exit status. Claims do: a question
@@ -32,7 +34,10 @@ pub mod comparison;
 pub mod contenders;
 pub mod drive;
 pub mod index;
+pub mod long_reader;
+pub mod reclamation;
 pub mod targets;
+pub mod timeline;
 
 /// One question: its name on the command line, and who answers it.
 #[derive(Clone, Copy, Debug)]
@@ -45,18 +50,39 @@ pub struct Question {
     pub sides: fn() -> Vec<&'static str>,
     /// Store sizes unless others are asked for: full and quick.
     pub keys: [&'static [usize]; 2],
+    /// Whether it compares in rounds, so that `--rounds` means something.
+    pub has_rounds: bool,
     /// Measures.
     pub answer: fn(&Options) -> Result<Answer, EngineError>,
 }
 
 /// Every question, in the order of `experiments list`.
-pub const QUESTIONS: &[Question] = &[Question {
-    name: "index",
-    asks: "what a get, a put, an insert, a scan and a transaction cost beside published indexes and engines",
-    sides: index::sides,
-    keys: [&[100_000, 1_000_000], &[100_000]],
-    answer: index::answer,
-}];
+pub const QUESTIONS: &[Question] = &[
+    Question {
+        name: "index",
+        asks: "what a get, a put, an insert, a scan and a transaction cost beside published indexes and engines",
+        sides: index::sides,
+        keys: [&[100_000, 1_000_000], &[100_000]],
+        has_rounds: true,
+        answer: index::answer,
+    },
+    Question {
+        name: "reclamation",
+        asks: "what each collector costs, and what a thread that stalls while pinned holds back",
+        sides: reclamation::sides,
+        keys: [&[100_000], &[10_000]],
+        has_rounds: true,
+        answer: reclamation::answer,
+    },
+    Question {
+        name: "long-reader",
+        asks: "whether version chains stay short while one snapshot is held for ever",
+        sides: long_reader::sides,
+        keys: [&[100_000], &[10_000]],
+        has_rounds: false,
+        answer: long_reader::answer,
+    },
+];
 
 /// How much is measured. Fixed before the run, and never changed by what it finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +93,12 @@ pub struct Effort {
     pub slice: Duration,
     /// Warm-up before each slice.
     pub warm_up: Duration,
+    /// Length of one stage in which a store is watched over time.
+    pub stage: Duration,
+    /// From one look at a watched store to the next.
+    pub look_every: Duration,
+    /// How often every key is overwritten while a store is watched.
+    pub overwrites: u64,
 }
 
 impl Effort {
@@ -75,6 +107,9 @@ impl Effort {
         rounds: 11,
         slice: Duration::from_millis(150),
         warm_up: Duration::from_millis(30),
+        stage: Duration::from_secs(5),
+        look_every: Duration::from_millis(50),
+        overwrites: 100,
     };
 
     /// A first impression in minutes.
@@ -82,6 +117,9 @@ impl Effort {
         rounds: 7,
         slice: Duration::from_millis(40),
         warm_up: Duration::from_millis(10),
+        stage: Duration::from_secs(1),
+        look_every: Duration::from_millis(10),
+        overwrites: 100,
     };
 
     /// Milliseconds, for tests of the program itself; its figures mean nothing.
@@ -89,6 +127,9 @@ impl Effort {
         rounds: 6,
         slice: Duration::from_millis(1),
         warm_up: Duration::from_micros(200),
+        stage: Duration::from_millis(60),
+        look_every: Duration::from_millis(2),
+        overwrites: 50,
     };
 
     /// The plan of one slice on a store of `keys` keys.

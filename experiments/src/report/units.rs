@@ -20,6 +20,8 @@ pub fn value(value: f64, unit: &str) -> String {
         "bytes" => format!("{} B", digits(value)),
         "allocations/op" if value == 0.0 => "0 /op".to_owned(),
         "allocations/op" => format!("{value:.4} /op"),
+        "share" => format!("{:.1} %", value * 100.0),
+        "versions/key" => format!("{} /key", digits(value)),
         _ if value == 1.0 => "yes".to_owned(),
         _ if value == 0.0 => "no".to_owned(),
         _ => digits(value),
@@ -100,6 +102,8 @@ mod tests {
         assert_eq!(value(1.0, "bytes"), "1.00 B");
         assert_eq!(value(0.0, "allocations/op"), "0 /op");
         assert_eq!(value(1.0001, "allocations/op"), "1.0001 /op");
+        assert_eq!(value(1.0, "versions/key"), "1.00 /key");
+        assert_eq!(value(0.125, "share"), "12.5 %");
         assert_eq!(value(1.0, ""), "yes");
         assert_eq!(keys(100_000), "100 k");
         assert_eq!(keys(1_000_000), "1 M");

@@ -53,7 +53,8 @@ impl Contender for M3 {
 }
 
 /// Returns the keys of one run as the engine encodes them.
-pub(super) fn encoded(keys: &KeySet) -> Vec<Key> {
+#[must_use]
+pub fn encoded(keys: &KeySet) -> Vec<Key> {
     let run = run_id(0, 0);
     (0..keys.len())
         .map(|index| Key::new(&run, TypeTag::Raw, keys.bytes(index)))
