@@ -132,7 +132,7 @@ pub fn ratio_figure(samples: &Samples, options: &Options, above: Task, below: Ta
     samples.ratio_figure(above, below, Metric::Rate)
 }
 
-/// A table per store size: a side a row, an operation by so many threads a column. `cell` gives the text.
+/// A table per store size that has anything to show: a side a row, an operation by so many threads a column. `cell` gives the text.
 #[must_use]
 pub fn tables(
     samples: &Samples,
@@ -168,6 +168,7 @@ pub fn tables(
                 header: std::iter::once("side".to_owned()).chain(heads).collect(),
             }
         })
+        .filter(|section| !section.rows.is_empty())
         .collect()
 }
 
@@ -231,4 +232,102 @@ pub fn abort_tables(samples: &Samples, sides: &[&'static str]) -> Vec<Section> {
     tables(samples, sides, "Aborts", text, |task| {
         aborts(samples, task).map(|aborts| format!("{aborts:.3}"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gates::bed::Sample;
+    use crate::harness::rounds::{Round, Side};
+    use crate::harness::stats::Verdict;
+    use crate::report::progress::Progress;
+
+    const ROUNDS: usize = 7;
+
+    fn task(engine: &'static str, operation: Operation) -> Task {
+        at(100, (operation, 1), engine)
+    }
+
+    /// Samples of made-up rates; `defect` is that of the second round.
+    fn samples(sides: &[(Task, f64, Option<Defect>)]) -> Samples {
+        let mut samples = Samples::new(1);
+        let turns = sides.iter().map(|(task, rate, defect)| {
+            let measure = move |round: Round| Sample {
+                rate: *rate,
+                mean_ns: 1e9 / rate,
+                latency: None,
+                operations: 10,
+                aborts: 5,
+                pinned: true,
+                defect: (round.index == 1).then(|| defect.clone()).flatten(),
+            };
+            (*task, Side::new(task.to_string(), measure))
+        });
+        samples.run("made up", ROUNDS, turns.collect(), &Progress::Silent);
+        samples
+    }
+
+    // Goal: only what a side did itself accuses it. Method: one defect of each kind, in one round of seven.
+    #[test]
+    fn wrong_sides_are_accused_and_starved_or_disturbed_ones_are_not() {
+        let reason = || "why".to_owned();
+        let samples = samples(&[
+            (task("a", Operation::Get), 2e6, Some(Defect::Wrong(reason()))),
+            (task("b", Operation::Get), 1e6, Some(Defect::Starved(reason()))),
+            (task("c", Operation::Get), 1e6, Some(Defect::Disturbed(reason()))),
+        ]);
+        let accused = faults(&samples, &["b"]);
+        assert_eq!(accused.len(), 1);
+        assert_eq!((accused[0].engine.as_str(), accused[0].ours), ("a", true));
+        let has_median: Vec<bool> = medians(&samples)
+            .iter()
+            .map(|side| side.ops_per_second.is_some())
+            .collect();
+        assert_eq!(has_median, [false, false, true]);
+        assert_eq!(rows(&samples).len(), 3 * ROUNDS);
+        assert_eq!(rows(&samples)[1].defect, "wrong: why");
+    }
+
+    #[test]
+    fn ratios_are_the_base_over_each_other_side() {
+        let samples = samples(&[
+            (task("a", Operation::Contended), 6e6, None),
+            (task("b", Operation::Contended), 2e6, None),
+        ]);
+        let ratios = ratios(&samples, "a");
+        assert_eq!(ratios.len(), 1);
+        assert_eq!((ratios[0].over.as_str(), ratios[0].ratio), ("b", Some(3.0)));
+        assert_eq!(aborts(&samples, task("a", Operation::Contended)), Some(0.5));
+        assert!(
+            ratio_tables(&samples, &["a", "b"], "c").is_empty(),
+            "a table without a row is none"
+        );
+    }
+
+    #[test]
+    fn side_or_thread_count_that_was_left_out_is_not_measurable() {
+        let samples = samples(&[(task("a", Operation::Get), 1e6, None)]);
+        let options = Options {
+            effort: crate::questions::Effort::TINY,
+            keys: vec![100],
+            threads: vec![1, 64],
+            only: Vec::new(),
+            seed: 1,
+            processors: 2,
+            progress: Progress::Silent,
+        };
+        let verdict = |above, below| {
+            ratio_figure(&samples, &options, above, below)
+                .result
+                .err()
+                .map(|why| why.verdict)
+        };
+        let ours = task("a", Operation::Get);
+        assert_eq!(verdict(ours, task("b", Operation::Get)), Some(Verdict::NotMeasurable));
+        for threads in [2, 64] {
+            let many = Task { threads, ..ours };
+            assert_eq!(verdict(many, many), Some(Verdict::NotMeasurable), "{threads} threads");
+        }
+        assert_eq!(verdict(ours, ours), None);
+    }
 }

@@ -111,12 +111,11 @@ impl Session for UnlatchedSession<'_> {
     #[inline]
     fn increment(&mut self, key: usize) -> Result<u64, EngineError> {
         let key = self.keys.bytes(key);
-        let (found, aborts) = self.until_committed(|transaction| {
+        let ((), aborts) = self.until_committed(|transaction| {
             let found = transaction.get(key)?;
             let old = found.as_deref().map_or(Ok(0), number).map_err(unlatched::Error::user)?;
             transaction.put(key, old.wrapping_add(1).to_le_bytes())
         })?;
-        let () = found;
         Ok(aborts)
     }
 }
