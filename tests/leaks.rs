@@ -21,8 +21,7 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use common::{finishes, seed};
 use unlatched::Database;
 use workloads::{
-    Engine, EpochReaderDriven, EpochWriterDriven, HyalineReaderDriven, HyalineWriterDriven, SkipListEpoch,
-    SkipListHyaline,
+    Engine, EpochReaderDriven, EpochWriterDriven, LimboReaderDriven, LimboWriterDriven, SkipListEpoch, SkipListHyaline,
 };
 
 /// The watching allocator.
@@ -187,8 +186,8 @@ fn a_dropped_store_gives_back_every_byte() {
         ("the database", live_and_die::<Database>),
         ("epochs, reader-driven", live_and_die::<EpochReaderDriven>),
         ("epochs, writer-driven", live_and_die::<EpochWriterDriven>),
-        ("hyaline, reader-driven", live_and_die::<HyalineReaderDriven>),
-        ("hyaline, writer-driven", live_and_die::<HyalineWriterDriven>),
+        ("limbo, reader-driven", live_and_die::<LimboReaderDriven>),
+        ("limbo, writer-driven", live_and_die::<LimboWriterDriven>),
         ("skiplist, epochs", live_and_die::<SkipListEpoch>),
         ("skiplist, hyaline", live_and_die::<SkipListHyaline>),
     ];

@@ -16,8 +16,8 @@ use std::thread;
 use common::{Random, finishes, seed};
 use unlatched::{Database, RetryConfig, RunId, Stats};
 use workloads::{
-    Engine, EpochReaderDriven, EpochWriterDriven, HyalineReaderDriven, HyalineWriterDriven, SkipListEpoch,
-    SkipListHyaline, Watcher, Worker, run, sweeper,
+    Engine, EpochReaderDriven, EpochWriterDriven, LimboReaderDriven, LimboWriterDriven, SkipListEpoch, SkipListHyaline,
+    Watcher, Worker, run, sweeper,
 };
 
 /// Threads that write; each workload has two or three more that watch.
@@ -67,14 +67,14 @@ fn epochs_and_a_writer_driven_clock_hold_under_load() {
 
 /// Goal: the same with the other collector.
 #[test]
-fn hyaline_and_a_reader_driven_clock_hold_under_load() {
-    every_workload::<HyalineReaderDriven>("hyaline, reader-driven");
+fn limbo_and_a_reader_driven_clock_hold_under_load() {
+    every_workload::<LimboReaderDriven>("limbo, reader-driven");
 }
 
 /// Goal: the same with the other collector and the other clock.
 #[test]
-fn hyaline_and_a_writer_driven_clock_hold_under_load() {
-    every_workload::<HyalineWriterDriven>("hyaline, writer-driven");
+fn limbo_and_a_writer_driven_clock_hold_under_load() {
+    every_workload::<LimboWriterDriven>("limbo, writer-driven");
 }
 
 /// Goal: the same over the list of our own.

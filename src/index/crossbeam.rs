@@ -4,7 +4,7 @@
 //! 0.1.3 safe here: a key is only ever inserted with `get_or_insert`, never `insert`, which unlinks a live node first
 //! and so hides its key from readers; and only an exact node is removed, through the entry that was found.
 //!
-//! Its own nodes go through crossbeam-epoch whatever collector the store uses, hence the bound on [`PinsEpoch`].
+//! Its own nodes go through crossbeam-epoch, so it is an index for stores that reclaim by [`EpochReclaim`].
 //! Every insertion writes the list's shared length and seed: it is the comparison, and not the last word.
 #![forbid(unsafe_code)]
 
@@ -13,30 +13,12 @@ use std::ops::{Bound, ControlFlow};
 use crossbeam_skiplist::base::{Entry, SkipList};
 
 use super::{Direction, Index, Node};
-use crate::reclaim::{EpochReclaim, Guard, HyalineReclaim, PinsEpoch, Reclaim};
+use crate::reclaim::{EpochGuard, EpochReclaim};
 use crate::types::Key;
 
 /// The library's skiplist behind the seam.
 pub struct CrossbeamIndex<V> {
     list: SkipList<Key, V>,
-}
-
-/// Collectors that have a crossbeam-epoch collector to share with the list.
-pub trait HasEpochCollector: Reclaim {
-    /// Returns it.
-    fn epoch_collector(&self) -> &crossbeam_epoch::Collector;
-}
-
-impl HasEpochCollector for EpochReclaim {
-    fn epoch_collector(&self) -> &crossbeam_epoch::Collector {
-        self.collector()
-    }
-}
-
-impl HasEpochCollector for HyalineReclaim {
-    fn epoch_collector(&self) -> &crossbeam_epoch::Collector {
-        self.collector()
-    }
 }
 
 impl<'g, V> Node<'g, V> for Entry<'g, 'g, Key, V>
@@ -59,27 +41,25 @@ where
     }
 }
 
-impl<V, R> Index<V, R> for CrossbeamIndex<V>
+impl<V> Index<V, EpochReclaim> for CrossbeamIndex<V>
 where
     V: Default + Send + Sync + 'static,
-    R: HasEpochCollector,
-    for<'a> R::Guard<'a>: Guard + PinsEpoch,
 {
     type Node<'g> = Entry<'g, 'g, Key, V>;
 
-    fn new(reclaim: &R) -> Self {
+    fn new(reclaim: &EpochReclaim) -> Self {
         Self {
-            list: SkipList::new(reclaim.epoch_collector().clone()),
+            list: SkipList::new(reclaim.collector().clone()),
         }
     }
 
     #[inline]
-    fn find<'g>(&'g self, key: &Key, guard: &'g R::Guard<'_>) -> Option<Self::Node<'g>> {
+    fn find<'g>(&'g self, key: &Key, guard: &'g EpochGuard<'_>) -> Option<Self::Node<'g>> {
         self.list.get(key, guard.epoch())
     }
 
     #[inline]
-    fn find_or_insert<'g>(&'g self, key: &Key, guard: &'g R::Guard<'_>) -> Self::Node<'g> {
+    fn find_or_insert<'g>(&'g self, key: &Key, guard: &'g EpochGuard<'_>) -> Self::Node<'g> {
         loop {
             if let Some(node) = self.list.get(key, guard.epoch()) {
                 return node;
@@ -91,7 +71,7 @@ where
         }
     }
 
-    fn remove<'g>(&'g self, node: Self::Node<'g>, guard: &'g R::Guard<'_>) {
+    fn remove<'g>(&'g self, node: Self::Node<'g>, guard: &'g EpochGuard<'_>) {
         // Once marked, the node is unlinked by the search that marking ends with, or by any later one that meets it.
         if !node.remove() {
             let _ = self.list.get(Entry::key(&node), guard.epoch());
@@ -102,7 +82,7 @@ where
         &'g self,
         bounds: (Bound<&Key>, Bound<&Key>),
         direction: Direction,
-        guard: &'g R::Guard<'_>,
+        guard: &'g EpochGuard<'_>,
         mut visit: impl FnMut(Self::Node<'g>) -> ControlFlow<()>,
     ) {
         let mut range = self.list.range::<Key, _>(bounds, guard.epoch());
@@ -122,6 +102,7 @@ where
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::reclaim::Reclaim;
     use crate::types::{RunId, TypeTag};
 
     fn key(name: &str) -> Key {

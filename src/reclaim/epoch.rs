@@ -15,12 +15,6 @@ use crossbeam_epoch::{Collector, LocalHandle};
 use super::stack::Stack;
 use super::{Counters, Guard, Heap, Leave, Reclaim, Retired, Totals};
 
-/// Guards that also pin a crossbeam-epoch collector, as the library's skiplist needs for its own nodes.
-pub trait PinsEpoch {
-    /// Returns the library's guard.
-    fn epoch(&self) -> &crossbeam_epoch::Guard;
-}
-
 /// A store's own crossbeam-epoch collector.
 pub struct EpochReclaim {
     // Dropped before `shared`, as every handle of the collector is.
@@ -153,13 +147,6 @@ pub struct EpochGuard<'a> {
     local: &'a Registration,
 }
 
-impl PinsEpoch for EpochGuard<'_> {
-    #[inline]
-    fn epoch(&self) -> &crossbeam_epoch::Guard {
-        &self.guard
-    }
-}
-
 /// Pointers that a deferred call carries to the thread that runs it.
 struct Deferred<T> {
     garbage: *mut T,
@@ -192,6 +179,12 @@ impl<T: Retired> Deferred<T> {
 }
 
 impl EpochGuard<'_> {
+    /// Returns the library's guard, as its skiplist needs for its own nodes.
+    #[inline]
+    pub(crate) fn epoch(&self) -> &crossbeam_epoch::Guard {
+        &self.guard
+    }
+
     /// Defers what has expired once already.
     #[inline]
     fn defer_again(&self) {

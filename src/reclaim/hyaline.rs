@@ -4,22 +4,17 @@
 //! by whichever leaves last (Nikolaev and Ravindran, PLDI 2021). Without its robust extension a stalled guard
 //! still holds back what is retired while it is active.
 //!
-//! The library's skiplist always frees its own nodes by crossbeam-epoch, so a guard here pins both collectors;
-//! a comparison of reclamation alone needs an index that goes through this seam.
-//!
 //! seize asks that every load of a protected pointer take part in its barrier: `SEQ_CST_LOADS`, a plain load on x86-64.
 //!
 //! **Progress.** Lock-free; the library issues a process-wide barrier (`membarrier`) once per batch.
 
 use std::cell::Cell;
 
-use super::epoch::{EpochGuard, Registration};
-use super::{Counters, EpochReclaim, Guard, Heap, PinsEpoch, Reclaim, Retired, Totals};
+use super::{Counters, Guard, Heap, Leave, Reclaim, Retired, Totals};
 
-/// A store's own seize collector, and a crossbeam-epoch collector for an index that needs one.
+/// A store's own seize collector.
 pub struct HyalineReclaim {
     collector: seize::Collector,
-    epoch: EpochReclaim,
     counters: Counters,
 }
 
@@ -29,35 +24,33 @@ thread_local! {
     static FREED: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
 }
 
-impl HyalineReclaim {
-    /// Returns the crossbeam-epoch collector, for an index that frees its own nodes through it.
-    pub fn collector(&self) -> &crossbeam_epoch::Collector {
-        self.epoch.collector()
-    }
+/// What is kept for each thread here: nothing, since the library finds its own.
+pub struct Nothing;
+
+impl Leave for Nothing {
+    fn leave(&self) {}
 }
 
 impl Reclaim for HyalineReclaim {
-    type Local = Registration;
+    type Local = Nothing;
     type Memory = Heap;
     type Guard<'a> = HyalineGuard<'a>;
 
     fn new() -> Self {
         Self {
             collector: seize::Collector::new(),
-            epoch: EpochReclaim::new(),
             counters: Counters::default(),
         }
     }
 
-    fn register(&self) -> Registration {
-        self.epoch.register()
+    fn register(&self) -> Nothing {
+        Nothing
     }
 
     #[inline]
-    fn pin<'a>(&'a self, local: &'a Registration) -> HyalineGuard<'a> {
+    fn pin<'a>(&'a self, _: &'a Nothing) -> HyalineGuard<'a> {
         HyalineGuard {
             guard: Some(self.collector.enter()),
-            epoch: self.epoch.pin(local),
             counters: &self.counters,
         }
     }
@@ -82,7 +75,6 @@ impl Drop for HyalineReclaim {
 pub struct HyalineGuard<'a> {
     /// `None` only while it is being dropped.
     guard: Option<seize::LocalGuard<'a>>,
-    epoch: EpochGuard<'a>,
     counters: &'a Counters,
 }
 
@@ -96,13 +88,6 @@ impl HyalineGuard<'_> {
             counters.mine().freed(after.0 - before.0, after.1 - before.1);
         }
         result
-    }
-}
-
-impl PinsEpoch for HyalineGuard<'_> {
-    #[inline]
-    fn epoch(&self) -> &crossbeam_epoch::Guard {
-        self.epoch.epoch()
     }
 }
 

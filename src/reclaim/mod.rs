@@ -35,8 +35,8 @@ use std::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
 
+pub(crate) use self::epoch::EpochGuard;
 pub use self::epoch::EpochReclaim;
-pub(crate) use self::epoch::PinsEpoch;
 pub use self::hyaline::HyalineReclaim;
 pub use self::limbo::LimboReclaim;
 #[cfg(loom)]

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use unlatched::internals::{
-    Chain, CrossbeamIndex, EpochReclaim, HyalineReclaim, ReaderDriven, SkipList, TICK, VersionedStore, Write,
-    WriterDriven,
+    Chain, CrossbeamIndex, EpochReclaim, HyalineReclaim, LimboReclaim, ReaderDriven, SkipList, TICK, VersionedStore,
+    Write, WriterDriven,
 };
 use unlatched::{Database, Error, Key, RunId, Stats, Timestamp, TypeTag};
 
@@ -165,10 +165,10 @@ macro_rules! engine {
 
 engine!(EpochReaderDriven, CrossbeamIndex, EpochReclaim, ReaderDriven);
 engine!(EpochWriterDriven, CrossbeamIndex, EpochReclaim, WriterDriven);
-engine!(HyalineReaderDriven, CrossbeamIndex, HyalineReclaim, ReaderDriven);
-engine!(HyalineWriterDriven, CrossbeamIndex, HyalineReclaim, WriterDriven);
-engine!(SkipListEpoch, SkipList, EpochReclaim, ReaderDriven);
-engine!(SkipListHyaline, SkipList, HyalineReclaim, WriterDriven);
+engine!(LimboReaderDriven, SkipList, LimboReclaim, ReaderDriven);
+engine!(LimboWriterDriven, SkipList, LimboReclaim, WriterDriven);
+engine!(SkipListEpoch, SkipList, EpochReclaim, WriterDriven);
+engine!(SkipListHyaline, SkipList, HyalineReclaim, ReaderDriven);
 
 /// Says whether the work that a watcher looks at is done.
 pub(crate) struct Done<'d>(&'d AtomicBool);

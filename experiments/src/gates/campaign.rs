@@ -55,7 +55,7 @@ impl<T: Copy + Ord + Display> Campaign<T> {
 
     /// A campaign whose rounds are made up.
     #[cfg(test)]
-    pub(crate) fn of(samples: impl IntoIterator<Item = (Task, Vec<Sample>)>) -> Self {
+    pub(crate) fn of(samples: impl IntoIterator<Item = (T, Vec<Sample>)>) -> Self {
         Self {
             seed: 1,
             samples: samples.into_iter().collect(),

@@ -172,6 +172,8 @@ mod tests {
             rate: 1.0,
             mean_ns: 1.0,
             latency: Some(latency),
+            operations: 1,
+            aborts: 0,
             pinned: true,
             defect: None,
         };

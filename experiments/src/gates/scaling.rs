@@ -399,6 +399,8 @@ mod tests {
                 rate: rate * (1.0 + 0.001 * f64::from(round)),
                 mean_ns: 1.0,
                 latency: None,
+                operations: 1,
+                aborts: 0,
                 pinned: true,
                 defect: None,
             };

@@ -3,15 +3,15 @@
 //! To compare another, add a line to the table at the end of this file:
 //!
 //! ```text
-//! "own-skiplist+limbo" => VersionedStore<SkipList<Chain>, LimboReclaim, ReaderDriven>,
+//! "skiplist+hints+limbo" => VersionedStore<SkipList<Chain>, LimboReclaim, ReaderDriven>,
 //! ```
 //!
 //! A name is what `--only` takes, so it has neither blank nor comma. The first line is what the database is built on.
 #![forbid(unsafe_code)]
 
 use unlatched::internals::{
-    Chain, CrossbeamIndex, EpochReclaim, HyalineReclaim, OpenSnapshot, ReaderDriven, VersionedStore, Write,
-    WriterDriven,
+    Chain, CrossbeamIndex, EpochReclaim, HyalineReclaim, LimboReclaim, OpenSnapshot, ReaderDriven, SkipList,
+    VersionedStore, Write, WriterDriven,
 };
 use unlatched::{Key, Stats};
 
@@ -36,7 +36,7 @@ pub trait Combination: Send + Sync + Sized + 'static {
     fn get_at<T>(&self, key: &Key, snapshot: &OpenSnapshot, read: impl FnOnce(&[u8]) -> T) -> Option<T>;
 
     /// Commits writes of one value each; returns whether there was no conflict.
-    fn commit(&self, snapshot: &OpenSnapshot, writes: Box<[Write]>) -> bool;
+    fn commit(&self, snapshot: &OpenSnapshot, writes: &[Write]) -> bool;
 
     /// Closes a snapshot, once.
     fn close(&self, snapshot: &OpenSnapshot);
@@ -105,7 +105,7 @@ macro_rules! combinations {
             }
 
             #[inline]
-            fn commit(&self, snapshot: &OpenSnapshot, writes: Box<[Write]>) -> bool {
+            fn commit(&self, snapshot: &OpenSnapshot, writes: &[Write]) -> bool {
                 Self::commit(self, snapshot, writes).is_ok()
             }
 
@@ -126,9 +126,12 @@ macro_rules! combinations {
 }
 
 combinations! {
+    "skiplist+hints+limbo" => VersionedStore<SkipList<Chain>, LimboReclaim, ReaderDriven>,
+    "skiplist+limbo" => VersionedStore<SkipList<Chain, false>, LimboReclaim, ReaderDriven>,
+    "skiplist+hints+epoch" => VersionedStore<SkipList<Chain>, EpochReclaim, ReaderDriven>,
+    "skiplist+hints+hyaline" => VersionedStore<SkipList<Chain>, HyalineReclaim, ReaderDriven>,
+    "skiplist+hints+limbo+writer-clock" => VersionedStore<SkipList<Chain>, LimboReclaim, WriterDriven>,
     "crossbeam+epoch" => VersionedStore<CrossbeamIndex<Chain>, EpochReclaim, ReaderDriven>,
-    "crossbeam+hyaline" => VersionedStore<CrossbeamIndex<Chain>, HyalineReclaim, ReaderDriven>,
-    "crossbeam+epoch+writer-clock" => VersionedStore<CrossbeamIndex<Chain>, EpochReclaim, WriterDriven>,
 }
 
 #[cfg(test)]
@@ -163,12 +166,12 @@ mod tests {
                     key: key.clone(),
                     value: Some(Box::new([value])),
                 };
-                Box::new([write])
+                [write]
             };
             store.put(&key, &[1]);
             let first = store.snapshot();
-            assert!(store.commit(&first, write(2)));
-            assert!(!store.commit(&first, write(3)), "the first committer wins");
+            assert!(store.commit(&first, &write(2)));
+            assert!(!store.commit(&first, &write(3)), "the first committer wins");
             assert_eq!(store.get_at(&key, &first, <[u8]>::to_vec), Some(vec![1]));
             store.close(&first);
             assert_eq!(store.get_with(&key, <[u8]>::to_vec), Some(vec![2]));

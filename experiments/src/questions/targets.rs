@@ -151,6 +151,7 @@ pub fn threshold(target: &Target) -> String {
         Direction::AtLeast => format!(">= {bound}"),
         Direction::AtMost => format!("<= {bound}"),
         Direction::Holds => "holds".to_owned(),
+        Direction::Shown => "none".to_owned(),
     }
 }
 

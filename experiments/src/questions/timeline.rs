@@ -168,7 +168,7 @@ impl<C: Combination> Scene<C> {
     }
 
     fn check(&self, thread: usize, operations: u64, stream: &Stream, seed: u64) -> Result<(), String> {
-        for (own, value) in last_values(operations, tag(seed, thread), stream.period()) {
+        for (own, value) in last_values(operations, tag(seed, thread), false, stream.period()) {
             let key = thread + own * self.threads;
             let found = self.read(key);
             if found != Some(value) {

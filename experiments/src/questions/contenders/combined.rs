@@ -64,7 +64,7 @@ impl<C: Combination> CombinedSession<'_, C> {
                     key: self.keys[write].clone(),
                     value: Some(Box::new(value.to_le_bytes())),
                 };
-                self.store.commit(&snapshot, Box::new([write])).then_some(result)
+                self.store.commit(&snapshot, &[write]).then_some(result)
             });
             self.store.close(&snapshot);
             if let Some(result) = attempt? {
