@@ -450,8 +450,13 @@ impl<N: Hinted> Hints<N> {
         let (Some(from), Some(to)) = (self.buckets.get(child - half), self.buckets.get(child)) else {
             return;
         };
-        for way in &from.ways {
+        // All nodes are asked for before the first is waited for.
+        let hints = from.ways.each_ref().map(|way| {
             let hint = load(way, guard);
+            prefetch(node_of(hint));
+            hint
+        });
+        for (way, hint) in from.ways.iter().zip(hints) {
             if hint.is_null() {
                 continue;
             }
@@ -499,6 +504,16 @@ fn hint_to<N>(node: &N, hash: u64) -> Option<*mut N> {
 #[inline(always)]
 fn node_of<N>(hint: *mut N) -> *const N {
     hint.map_addr(|address| address & ADDRESS).cast_const()
+}
+
+/// Asks the processor for a node's line.
+#[inline(always)]
+fn prefetch<N>(_node: *const N) {
+    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+    // SAFETY: a prefetch is a hint: it reads nothing that the program could see, and never faults.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(_node.cast());
+    }
 }
 
 /// Loads a hint that is to be followed.

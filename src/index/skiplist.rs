@@ -213,26 +213,26 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
             let Some(node) = next.node() else {
                 return (before, None);
             };
+            // The key first: a tower is another line, and only that of a node to go on from is worth waiting for.
+            let ordering = node.compare(key);
+            if ordering == Ordering::Greater {
+                *greater = next;
+                return (before, None);
+            }
             let after = node.link(level).load(guard);
             if after.is_marked() {
                 next = after.unmarked();
                 continue;
             }
-            match node.compare(key) {
-                Ordering::Less => {
-                    before = node;
-                    after.prefetch_tower();
-                    prefetch_below(before, level, guard);
-                }
-                Ordering::Greater => {
-                    *greater = next;
-                    return (before, None);
-                }
-                Ordering::Equal if !node.is_removed() => return (before, Some(node)),
-                // Removed since its link was loaded. Only past it there may be a newer node of the key, and only from
-                // `before` is that sure to be met.
-                Ordering::Equal => {}
+            if ordering == Ordering::Less {
+                before = node;
+                after.prefetch_tower();
+                prefetch_below(before, level, guard);
+            } else if !node.is_removed() {
+                return (before, Some(node));
             }
+            // Else removed since its link was loaded. Only past it there may be a newer node of the key, and only from
+            // `before` is that sure to be met.
             next = after;
         }
     }
@@ -298,6 +298,11 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
                 }
                 prefetch_below(before, level, guard);
                 while let Some(node) = next.node() {
+                    let ordering = node.compare(key);
+                    if ordering == Ordering::Greater {
+                        // Whether it is removed makes no difference to what is linked before it.
+                        break;
+                    }
                     let after = node.link(level).load(guard);
                     if after.is_marked() {
                         if !before.link(level).exchange(next, after.unmarked(), Change::Unlink) {
@@ -306,17 +311,16 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
                         next = after.unmarked();
                         continue;
                     }
-                    match node.compare(key) {
+                    match ordering {
                         Ordering::Less => {
                             before = node;
                             after.prefetch_tower();
                             prefetch_below(before, level, guard);
                         }
-                        Ordering::Greater => break,
-                        Ordering::Equal if equal == Equal::IsAfter => break,
-                        Ordering::Equal if level == 0 || !node.is_removed() => return Some(node),
+                        _ if equal == Equal::IsAfter => break,
+                        _ if level == 0 || !node.is_removed() => return Some(node),
                         // Removed since its link was loaded, so that link is marked by now.
-                        Ordering::Equal => continue,
+                        _ => continue,
                     }
                     next = after;
                 }

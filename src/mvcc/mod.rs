@@ -314,12 +314,10 @@ where
         store_load_fence(order::F4_READER);
         let (linked, newest) = loop {
             let search = self.trace.span(Layer::IndexSearch);
-            let node = match self.index.find(key, guard) {
-                Some(node) => node,
-                None => {
-                    judge(None)?;
-                    self.index.find_or_insert(key, guard)
-                }
+            // What may be written where nothing is needs one search, and what may not inserts no chain.
+            let node = match judge(None) {
+                Ok(()) => self.index.find_or_insert(key, guard),
+                Err(refused) => self.index.find(key, guard).ok_or(refused)?,
             };
             search.end();
             let chain = node.value();
