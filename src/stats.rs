@@ -30,7 +30,8 @@ pub struct Stats {
     pub watermark_lag: u64,
     /// Snapshots that are open, those of running transactions included.
     pub open_snapshots: u64,
-    /// How long the oldest of them has been open, to about 4 ms; `None` if there is none.
+    /// For how long the oldest of them is known to be open, to about 4 ms; `None` if there is none. Opening a snapshot
+    /// does not read the time: it is noticed by the writers that have to keep versions for it, or by these statistics.
     pub oldest_snapshot_age: Option<Duration>,
 }
 

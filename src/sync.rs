@@ -66,25 +66,27 @@ impl Counter {
     }
 }
 
-/// When something happened, to about 4 ms and at the cost of a few cycles: the kernel's coarse clock where there is
-/// one. For ages in statistics, never for measurements. Written by one thread, read by any.
+/// Since when something is known to last, to about 4 ms: the kernel's coarse clock where there is one. What lasts is a
+/// number; another number is something else, and begins when it is first noticed. For ages in statistics, never for
+/// measurements: of two threads that notice two things at once one may see a moment that is slightly wrong.
 #[derive(Debug, Default)]
-pub(crate) struct CoarseTime(std::sync::atomic::AtomicU64);
+pub(crate) struct Noticed {
+    what: std::sync::atomic::AtomicU64,
+    since_ms: std::sync::atomic::AtomicU64,
+}
 
-impl CoarseTime {
-    /// Remembers this moment.
-    #[inline]
-    pub(crate) fn set_now(&self) {
-        wrote(std::ptr::from_ref(self).addr(), size_of::<Self>());
-        // ORDERING: Relaxed; a statistic.
-        self.0.store(Self::now_ms(), std::sync::atomic::Ordering::Relaxed);
-    }
-
-    /// Returns how long ago that was.
-    pub(crate) fn elapsed(&self) -> std::time::Duration {
-        // ORDERING: Relaxed; a statistic.
-        let then = self.0.load(std::sync::atomic::Ordering::Relaxed);
-        std::time::Duration::from_millis(Self::now_ms().saturating_sub(then))
+impl Noticed {
+    /// Returns for how long `what` is known to last: not at all, if this is the first time that it is noticed.
+    pub(crate) fn age(&self, what: u64) -> std::time::Duration {
+        use std::sync::atomic::Ordering::Relaxed;
+        let now = Self::now_ms();
+        // ORDERING: Relaxed, all; a statistic.
+        if self.what.load(Relaxed) != what {
+            wrote(std::ptr::from_ref(self).addr(), size_of::<Self>());
+            self.since_ms.store(now, Relaxed);
+            self.what.store(what, Relaxed);
+        }
+        std::time::Duration::from_millis(now.saturating_sub(self.since_ms.load(Relaxed)))
     }
 
     #[cfg(all(target_os = "linux", not(miri), not(loom)))]

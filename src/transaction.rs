@@ -62,6 +62,16 @@ impl<'db> Transaction<'db> {
         self.get_tagged(TypeTag::Raw, key.as_ref(), <[u8]>::to_vec)
     }
 
+    /// Reads a key's value where it lies, as this transaction wrote it or else as its snapshot shows it. No allocation.
+    ///
+    /// # Errors
+    ///
+    /// As for [`get`](Self::get).
+    #[inline]
+    pub fn get_with<T>(&mut self, key: impl AsRef<[u8]>, read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>> {
+        self.get_tagged(TypeTag::Raw, key.as_ref(), read)
+    }
+
     /// Says whether a key has a value. Errors as for [`get`](Self::get).
     ///
     /// # Errors

@@ -137,6 +137,12 @@ impl TypeTag {
     }
 }
 
+/// Returns the user's part of an encoded key.
+#[inline]
+pub(crate) fn user_key(encoded: &[u8]) -> &[u8] {
+    &encoded[PREFIX_BYTES..]
+}
+
 /// An encoded key: run, type tag and user key in one string of bytes whose order is the order of the store.
 #[derive(Clone)]
 pub struct Key(Repr);
@@ -266,7 +272,7 @@ impl Key {
     /// Returns the user's part.
     #[must_use]
     pub fn user_key(&self) -> &[u8] {
-        &self.as_bytes()[PREFIX_BYTES..]
+        user_key(self.as_bytes())
     }
 
     /// Returns the smallest encoded string that is greater than every key starting with these bytes;

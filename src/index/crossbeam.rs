@@ -31,6 +31,11 @@ where
     }
 
     #[inline]
+    fn key_bytes(&self) -> &'g [u8] {
+        Entry::key(self).as_bytes()
+    }
+
+    #[inline]
     fn value(&self) -> &'g V {
         Entry::value(self)
     }

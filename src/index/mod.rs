@@ -74,6 +74,9 @@ pub trait Node<'g, V: 'g>: Clone {
     /// Returns a copy of the encoded key.
     fn key(&self) -> Key;
 
+    /// Returns the encoded key where it lies.
+    fn key_bytes(&self) -> &'g [u8];
+
     /// Returns the value.
     fn value(&self) -> &'g V;
 

@@ -63,6 +63,11 @@ impl<'g, V> Node<'g, V> for Found<'g, V> {
         self.node.key.clone()
     }
 
+    fn key_bytes(&self) -> &'g [u8] {
+        self.node.tracked.check();
+        self.node.key.as_bytes()
+    }
+
     fn value(&self) -> &'g V {
         self.node.tracked.check();
         &self.node.value

@@ -121,6 +121,11 @@ impl<'g, V> Node<'g, V> for Found<'g, V> {
     }
 
     #[inline]
+    fn key_bytes(&self) -> &'g [u8] {
+        self.0.key_bytes()
+    }
+
+    #[inline]
     fn value(&self) -> &'g V {
         self.0.value()
     }

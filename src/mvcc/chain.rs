@@ -490,6 +490,18 @@ impl Chain {
         }
     }
 
+    /// Asks the processor for the newest version, which is about to be read.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        // ORDERING: Relaxed; nothing is read through it.
+        let _head = self.head.load(order::COUNT);
+        #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
+        // SAFETY: a prefetch is a hint: it reads nothing that the program could see, and never faults.
+        unsafe {
+            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(_head.cast_const().cast());
+        }
+    }
+
     /// Links `version` at the head if that still is `expected`, which must not be [`Head::Sealed`]. `version`'s next is
     /// `expected`, or, if that is aborted, what lies below it: then `bypassed` says so, and the aborted version, which
     /// has lost its only link, is retired.

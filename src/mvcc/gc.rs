@@ -54,7 +54,7 @@ use crate::types::{Key, Timestamp};
 use super::chain::{Chain, Head, VersionRef, Word};
 use super::clock::Clock;
 use super::descriptor::DescriptorRef;
-use super::snapshots::{KeptSlots, View};
+use super::snapshots::View;
 use super::status::Status;
 use super::{Pin, VersionedStore};
 
@@ -82,7 +82,6 @@ const FREEING_PINS: usize = 8;
 
 /// What a thread keeps between its operations.
 pub(super) struct Local {
-    pub(super) kept_slots: KeptSlots,
     pub(super) view: View,
     /// Operations since the view was renewed that left something behind.
     owed: u32,
@@ -115,7 +114,6 @@ impl Local {
     /// Returns the state of a thread that has done nothing yet and starts from `view`.
     pub(super) fn new(view: View) -> RefCell<Self> {
         RefCell::new(Self {
-            kept_slots: KeptSlots::default(),
             view,
             owed: 0,
             remembered: VecDeque::with_capacity(REMEMBERED_KEYS),

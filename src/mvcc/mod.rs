@@ -57,7 +57,7 @@ use crate::types::{Key, Timestamp};
 
 use self::chain::{Head, OwnedVersion, VersionRef};
 use self::settle::{For, Linked, Newest, Settled};
-use self::snapshots::Snapshots;
+use self::snapshots::{KeptSlots, Snapshots};
 use self::status::Status;
 
 /// The store that a [`Database`](crate::Database) uses.
@@ -82,6 +82,7 @@ type Here<R> = Record<ThreadCounters, Local<R>>;
 /// The part of it that this thread alone touches.
 struct Local<R: Reclaim> {
     gc: RefCell<gc::Local>,
+    kept_slots: KeptSlots,
     reclaim: R::Local,
 }
 
@@ -135,8 +136,18 @@ impl<'s, R: Reclaim> Deref for Pin<'s, R> {
 /// Encoded keys between which a scan runs.
 pub(crate) type KeyBounds = (Bound<Key>, Bound<Key>);
 
-/// What a scan hands out: the user's key and the value.
-pub(crate) type Scanned = (Vec<u8>, Vec<u8>);
+/// Where a scan ended.
+pub(crate) enum Scanned {
+    /// At the end of its range.
+    Everything,
+    /// At its limit: there may be more behind this key.
+    UpTo(Key),
+    /// Where its visitor wanted no more.
+    UntilBreak,
+}
+
+/// Nodes that a scan is ahead of the one it reads, so that their versions are on the way meanwhile.
+const SCAN_AHEAD: usize = 8;
 
 impl<I, R, C> VersionedStore<I, R, C>
 where
@@ -213,34 +224,66 @@ where
         None
     }
 
-    /// Appends up to `limit` records between two keys, as of `at`, to `records`, and returns the encoded key to go on
-    /// after; `None` when the range is exhausted. The thread is pinned for this call alone.
+    /// Gives keys and values between two keys, as of `at`, to `visit`, which may use the store itself. Looks at up to
+    /// `limit` keys, pinned all the while, and says where it ended.
     pub(crate) fn scan(
         &self,
         bounds: (Bound<&Key>, Bound<&Key>),
         direction: Direction,
         at: Timestamp,
         limit: usize,
-        records: &mut Vec<(Key, Vec<u8>)>,
-    ) -> Option<Key> {
+        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+    ) -> Scanned {
         let guard = self.pin();
+        self.scan_pinned(bounds, direction, at, limit, visit, &guard)
+    }
+
+    fn scan_pinned<'g>(
+        &'g self,
+        bounds: (Bound<&Key>, Bound<&Key>),
+        direction: Direction,
+        at: Timestamp,
+        limit: usize,
+        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        guard: &'g Pin<'_, R>,
+    ) -> Scanned {
+        let mut show = |node: I::Node<'g>| {
+            let key = node.key_bytes();
+            match self.read_node(node, at, guard).and_then(|found| found.version.value()) {
+                Some(value) => visit(key, value),
+                None => ControlFlow::Continue(()),
+            }
+        };
+        let mut ahead: [Option<I::Node<'g>>; SCAN_AHEAD] = [const { None }; SCAN_AHEAD];
         let mut visited = 0;
-        let mut last = None;
-        self.index.walk(bounds, direction, &guard, |node| {
-            let found = self.read_node(node.clone(), at, &guard);
-            if let Some(found) = found
-                && let Some(value) = found.version.value()
-            {
-                records.push((node.key(), value.to_vec()));
-            }
+        let mut end = Scanned::Everything;
+        self.index.walk(bounds, direction, guard, |node| {
+            node.value().prefetch();
             visited += 1;
-            if visited < limit {
-                return ControlFlow::Continue(());
+            if visited == limit {
+                end = Scanned::UpTo(node.key());
             }
-            last = Some(node.key());
-            ControlFlow::Break(())
+            if let Some(earlier) = ahead[visited % SCAN_AHEAD].replace(node)
+                && show(earlier).is_break()
+            {
+                end = Scanned::UntilBreak;
+                return ControlFlow::Break(());
+            }
+            if visited == limit {
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
         });
-        last
+        if !matches!(end, Scanned::UntilBreak) {
+            for step in 1..=SCAN_AHEAD {
+                if let Some(node) = ahead[(visited + step) % SCAN_AHEAD].take()
+                    && show(node).is_break()
+                {
+                    return Scanned::UntilBreak;
+                }
+            }
+        }
+        end
     }
 
     // ---- single writes ----
@@ -364,9 +407,7 @@ where
     #[inline]
     pub fn open_snapshot(&self) -> OpenSnapshot {
         let span = self.trace.span(Layer::Snapshot);
-        let snapshot = self
-            .snapshots
-            .open(&self.clock, &mut self.here().local.gc.borrow_mut().kept_slots);
+        let snapshot = self.snapshots.open(&self.clock, &self.here().local.kept_slots);
         span.end();
         snapshot
     }
@@ -374,8 +415,7 @@ where
     /// Closes a snapshot, on whichever thread. Called once for each.
     #[inline]
     pub fn close_snapshot(&self, snapshot: &OpenSnapshot) {
-        self.snapshots
-            .close(snapshot, &mut self.here().local.gc.borrow_mut().kept_slots);
+        self.snapshots.close(snapshot, &self.here().local.kept_slots);
     }
 
     /// Commits a transaction that read from `snapshot`, which stays open until this returns: all of its writes, sorted
@@ -525,6 +565,7 @@ where
                 shared: ThreadCounters::default(),
                 local: Local {
                     gc: gc::Local::new(view),
+                    kept_slots: KeptSlots::default(),
                     reclaim: self.reclaim.register(),
                 },
             }

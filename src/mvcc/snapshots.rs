@@ -35,14 +35,14 @@
 //! Lock-free. A stack of spare numbers is touched only when snapshots are closed by other threads than open them.
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use crossbeam_utils::CachePadded;
 use once_cell::race::OnceBox;
-use smallvec::SmallVec;
 
 use crate::sync::pause::{self, Step};
-use crate::sync::{AtomicU64, AtomicUsize, CoarseTime, fence_after_draw, order, store_load_fence};
+use crate::sync::{AtomicU64, AtomicUsize, Noticed, fence_after_draw, order, store_load_fence};
 use crate::types::Timestamp;
 
 use super::clock::Clock;
@@ -63,28 +63,35 @@ const CLOSED: u64 = 0;
 const SPARE_BITS: u32 = 32;
 const SPARE_MASK: u64 = (1 << SPARE_BITS) - 1;
 
-/// One snapshot's slot.
+/// One snapshot's slot, on two lines of its own.
+#[repr(C, align(128))]
 struct Slot {
     word: AtomicU64,
     /// While the slot is spare: the number of the next spare slot plus one, or zero.
     next_spare: AtomicU64,
-    opened: CoarseTime,
+    noticed: OtherLine,
 }
 
+/// What lookers write of a slot, away from the line that its owner writes. A snapshot does not read the time: it is
+/// noticed by a looker that saw it at its last look already, or by the statistics.
+#[derive(Default)]
+#[repr(align(64))]
+struct OtherLine(Noticed);
+
 impl Slot {
-    fn new() -> CachePadded<Self> {
-        CachePadded::new(Self {
+    fn new() -> Self {
+        Self {
             word: AtomicU64::new(CLOSED),
             next_spare: AtomicU64::new(0),
-            opened: CoarseTime::default(),
-        })
+            noticed: OtherLine::default(),
+        }
     }
 }
 
 /// All slots of a store.
 pub(crate) struct Snapshots {
-    first: Box<[CachePadded<Slot>]>,
-    chunks: [OnceBox<Vec<CachePadded<Slot>>>; CHUNKS],
+    first: Box<[Slot]>,
+    chunks: [OnceBox<Vec<Slot>>; CHUNKS],
     /// Slots ever used: numbers from here on are untouched.
     used: CachePadded<AtomicUsize>,
     /// Slots given back by threads that had enough of them, as a stack: the number of the first plus one, and above it
@@ -95,11 +102,12 @@ pub(crate) struct Snapshots {
 /// What a thread keeps between its snapshots.
 #[derive(Default)]
 pub(crate) struct KeptSlots {
-    /// Numbers of closed slots at hand.
-    numbers: SmallVec<[usize; KEPT_SLOTS]>,
-    /// The last timestamp that this thread drew for a snapshot. The next one is at least this one. Using it as the
-    /// bound saves a read of the clock right before its cache line is written.
-    last: Option<Timestamp>,
+    /// Numbers of closed slots at hand: the first so many.
+    numbers: [Cell<usize>; KEPT_SLOTS],
+    count: Cell<usize>,
+    /// The last timestamp that this thread drew for a snapshot, or [`Timestamp::ABSENT`]. The next one is at least this
+    /// one. Using it as the bound saves a read of the clock right before its cache line is written.
+    last: Cell<Timestamp>,
 }
 
 /// An open snapshot: its timestamp, and the number of its slot, to be closed once.
@@ -124,6 +132,29 @@ pub(crate) struct View {
     limit: Timestamp,
     /// Timestamps of open snapshots, ascending.
     open: Vec<Timestamp>,
+    /// Those of the look before.
+    before: Vec<Timestamp>,
+}
+
+impl KeptSlots {
+    #[inline]
+    fn pop(&self) -> Option<usize> {
+        let count = self.count.get().checked_sub(1)?;
+        self.count.set(count);
+        self.numbers.get(count).map(Cell::get)
+    }
+
+    /// Keeps a number, if there is room.
+    #[inline]
+    fn push(&self, number: usize) -> bool {
+        let count = self.count.get();
+        let Some(room) = self.numbers.get(count) else {
+            return false;
+        };
+        room.set(number);
+        self.count.set(count + 1);
+        true
+    }
 }
 
 impl Snapshots {
@@ -138,11 +169,13 @@ impl Snapshots {
 
     /// Opens a snapshot: publishes its bound, then draws its timestamp. O(1), no allocation once `kept` has a number.
     #[inline]
-    pub(crate) fn open<C: Clock>(&self, clock: &C, kept: &mut KeptSlots) -> OpenSnapshot {
-        let number = kept.numbers.pop().unwrap_or_else(|| self.claim());
+    pub(crate) fn open<C: Clock>(&self, clock: &C, kept: &KeptSlots) -> OpenSnapshot {
+        let number = kept.pop().unwrap_or_else(|| self.claim());
         let slot = self.slot(number);
-        slot.opened.set_now();
-        let bound = kept.last.unwrap_or_else(|| C::least_snapshot_after(clock.now()));
+        let bound = match kept.last.get() {
+            Timestamp::ABSENT => C::least_snapshot_after(clock.now()),
+            last => last,
+        };
         let pending = bound.get() << KIND_BITS | PENDING;
         // INVARIANT 1: before the draw.
         if C::SNAPSHOTS_WRITE {
@@ -157,7 +190,7 @@ impl Snapshots {
         pause::reached(Step::SlotPending);
         let timestamp = clock.draw_snapshot();
         debug_assert!(bound <= timestamp);
-        kept.last = Some(timestamp);
+        kept.last.set(timestamp);
         pause::reached(Step::SnapshotDrawn);
         // ORDERING: Release; a view that still sees the bound allows less.
         slot.word.store(timestamp.get() << KIND_BITS | EXACT, order::EXACT_SLOT);
@@ -173,12 +206,10 @@ impl Snapshots {
 
     /// Closes a snapshot and gives its slot's number to the calling thread.
     #[inline]
-    pub(crate) fn close(&self, snapshot: &OpenSnapshot, kept: &mut KeptSlots) {
+    pub(crate) fn close(&self, snapshot: &OpenSnapshot, kept: &KeptSlots) {
         // ORDERING: Release; the snapshot's reads are before the pruning that this allows. Pairs with `view`.
         self.slot(snapshot.slot).word.store(CLOSED, order::CLOSE_SLOT);
-        if kept.numbers.len() < KEPT_SLOTS {
-            kept.numbers.push(snapshot.slot);
-        } else {
+        if !kept.push(snapshot.slot) {
             self.push_spare(snapshot.slot);
         }
     }
@@ -190,15 +221,22 @@ impl Snapshots {
         if !C::SNAPSHOTS_WRITE {
             store_load_fence(order::F2_PRUNER);
         }
+        std::mem::swap(&mut view.open, &mut view.before);
         view.open.clear();
         // ORDERING: SeqCst, F2; pairs with `claim`.
         for number in 0..self.used.load(order::CLAIM_SLOT) {
             // ORDERING: SeqCst, F2; pairs with `open` and `close`.
-            let word = self.slot(number).word.load(order::READ_SLOT);
+            let slot = self.slot(number);
+            let word = slot.word.load(order::READ_SLOT);
             let timestamp = Timestamp::from_raw(word >> KIND_BITS);
             match word & ((1 << KIND_BITS) - 1) {
                 PENDING => view.limit = view.limit.min(timestamp),
-                EXACT => view.open.push(timestamp),
+                EXACT => {
+                    view.open.push(timestamp);
+                    if view.before.binary_search(&timestamp).is_ok() {
+                        slot.noticed.0.age(word);
+                    }
+                }
                 _ => {}
             }
         }
@@ -213,9 +251,10 @@ impl Snapshots {
         // ORDERING: as in `view`; a statistic.
         for number in 0..self.used.load(order::CLAIM_SLOT) {
             let slot = self.slot(number);
-            if slot.word.load(order::READ_SLOT) != CLOSED {
+            let word = slot.word.load(order::READ_SLOT);
+            if word != CLOSED {
                 count += 1;
-                oldest = oldest.max(Some(slot.opened.elapsed()));
+                oldest = oldest.max(Some(slot.noticed.0.age(word)));
             }
         }
         (count, oldest)
@@ -293,6 +332,7 @@ impl View {
         Self {
             limit: Timestamp::ABSENT,
             open: Vec::new(),
+            before: Vec::new(),
         }
     }
 
@@ -328,9 +368,9 @@ mod tests {
     #[test]
     fn a_view_knows_the_open_snapshots_and_bounds_the_rest() {
         fn check<C: Clock>() {
-            let (snapshots, clock, mut kept) = (Snapshots::new(), C::new(), KeptSlots::default());
+            let (snapshots, clock, kept) = (Snapshots::new(), C::new(), KeptSlots::default());
             let old = clock.draw_commit(Timestamp::ABSENT);
-            let snapshot = snapshots.open(&clock, &mut kept);
+            let snapshot = snapshots.open(&clock, &kept);
             let new = clock.draw_commit(old);
             assert!(old <= snapshot.timestamp() && snapshot.timestamp() < new);
             clock.pass();
@@ -339,7 +379,7 @@ mod tests {
             assert_eq!(view.watermark(), snapshot.timestamp());
             assert!(!view.hides(old, new), "the snapshot sees the older version");
             assert_eq!(snapshots.open_now().0, 1);
-            snapshots.close(&snapshot, &mut kept);
+            snapshots.close(&snapshot, &kept);
             snapshots.view(&clock, &mut view);
             assert!(view.hides(old, new));
             assert!(view.watermark() >= new);
@@ -349,11 +389,28 @@ mod tests {
         check::<WriterDriven>();
     }
 
+    /// A slot that is used again is another snapshot, whose age begins anew.
+    #[test]
+    fn ages_are_those_of_snapshots_and_not_of_slots() {
+        let (snapshots, clock, kept) = (Snapshots::new(), ReaderDriven::new(), KeptSlots::default());
+        let pause = Duration::from_millis(30);
+        for _ in 0..2 {
+            let snapshot = snapshots.open(&clock, &kept);
+            let (_, first) = snapshots.open_now();
+            assert!(first < Some(pause), "just noticed");
+            std::thread::sleep(pause);
+            let (_, second) = snapshots.open_now();
+            assert!(second >= Some(pause / 2), "known for a while");
+            snapshots.close(&snapshot, &kept);
+        }
+    }
+
     #[test]
     fn versions_between_two_snapshots_are_hidden() {
         let view = View {
             limit: Timestamp::from_raw(100),
             open: [10, 20].map(Timestamp::from_raw).to_vec(),
+            before: Vec::new(),
         };
         let hides = |older, newer| view.hides(Timestamp::from_raw(older), Timestamp::from_raw(newer));
         assert!(hides(11, 19) && hides(11, 20) && hides(21, 100) && hides(1, 10));
@@ -363,18 +420,16 @@ mod tests {
 
     #[test]
     fn many_snapshots_get_slots_of_their_own() {
-        let (snapshots, clock, mut kept) = (Snapshots::new(), ReaderDriven::new(), KeptSlots::default());
-        let open: Vec<_> = (0..5 * FIRST_CHUNK)
-            .map(|_| snapshots.open(&clock, &mut kept))
-            .collect();
+        let (snapshots, clock, kept) = (Snapshots::new(), ReaderDriven::new(), KeptSlots::default());
+        let open: Vec<_> = (0..5 * FIRST_CHUNK).map(|_| snapshots.open(&clock, &kept)).collect();
         let mut view = View::nothing();
         snapshots.view(&clock, &mut view);
         assert_eq!(view.open.len(), open.len());
         for snapshot in &open {
-            snapshots.close(snapshot, &mut kept);
+            snapshots.close(snapshot, &kept);
         }
-        assert_eq!(kept.numbers.len(), KEPT_SLOTS);
-        let again: Vec<_> = (0..open.len()).map(|_| snapshots.open(&clock, &mut kept)).collect();
+        assert_eq!(kept.count.get(), KEPT_SLOTS);
+        let again: Vec<_> = (0..open.len()).map(|_| snapshots.open(&clock, &kept)).collect();
         let greatest = again.iter().map(|snapshot| snapshot.slot).max();
         assert!(greatest < Some(open.len()), "closed slots are used again");
     }

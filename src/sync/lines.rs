@@ -6,6 +6,8 @@
 //! go to memory that a thread has for itself until it publishes it, and are noted where that memory is handed out
 //! ([`wrote`] in the pool). Other builds take the standard atomics and have none of this.
 
+#![forbid(unsafe_code)]
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::atomic::{self, Ordering};

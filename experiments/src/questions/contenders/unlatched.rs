@@ -4,6 +4,8 @@
 //! tried again by hand, so that its aborts can be counted and no pause stands between attempts.
 #![forbid(unsafe_code)]
 
+use std::ops::ControlFlow;
+
 use unlatched::{Database, RunId};
 
 use super::{Contender, MAX_ATTEMPTS, Operation, Scanned, Session, number};
@@ -91,29 +93,40 @@ impl Session for UnlatchedSession<'_> {
     fn scan(&mut self, from: usize, limit: usize) -> Result<Scanned, EngineError> {
         let snapshot = self.database.snapshot()?;
         let mut scanned = Scanned::default();
-        for (_, value) in snapshot.range(self.run, self.keys.bytes(from).to_vec()..).take(limit) {
-            scanned.add(number(&value)?);
-        }
-        Ok(scanned)
+        let mut left = limit;
+        let mut wrong = None;
+        snapshot.range_with(self.run, self.keys.bytes(from).., |_, value| {
+            match number(value) {
+                Ok(value) => scanned.add(value),
+                Err(error) => wrong = Some(error),
+            }
+            left -= 1;
+            if left > 0 && wrong.is_none() {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        });
+        wrong.map_or(Ok(scanned), Err)
     }
 
     #[inline]
     fn read_write(&mut self, read: usize, write: usize, value: u64) -> Result<(Option<u64>, u64), EngineError> {
         let (read, write) = (self.keys.bytes(read), self.keys.bytes(write));
         let (found, aborts) = self.until_committed(|transaction| {
-            let found = transaction.get(read)?;
+            let found = transaction.get_with(read, number)?;
             transaction.put(write, value.to_le_bytes())?;
             Ok(found)
         })?;
-        Ok((found.as_deref().map(number).transpose()?, aborts))
+        Ok((found.transpose()?, aborts))
     }
 
     #[inline]
     fn increment(&mut self, key: usize) -> Result<u64, EngineError> {
         let key = self.keys.bytes(key);
         let ((), aborts) = self.until_committed(|transaction| {
-            let found = transaction.get(key)?;
-            let old = found.as_deref().map_or(Ok(0), number).map_err(unlatched::Error::user)?;
+            let found = transaction.get_with(key, number)?;
+            let old = found.unwrap_or(Ok(0)).map_err(unlatched::Error::user)?;
             transaction.put(key, old.wrapping_add(1).to_le_bytes())
         })?;
         Ok(aborts)
