@@ -75,8 +75,8 @@ const BATCH_OBJECTS: usize = if cfg!(loom) { 1 } else { 64 };
 /// Bytes in a full batch: some large values are not held back for the sake of a number.
 const BATCH_BYTES: usize = 64 << 10;
 
-/// Empty batches that a thread keeps.
-const SPARE_BATCHES: usize = 8;
+/// Empty batches that a thread keeps: room for what is retired while another thread is stopped for some milliseconds.
+const SPARE_BATCHES: usize = 512;
 
 /// Bit of a garbage's address: it has expired once and is waiting again.
 const AGAIN: usize = 1;

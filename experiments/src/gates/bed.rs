@@ -293,13 +293,12 @@ impl<E: Engine> Bed<E> {
     /// # Errors
     ///
     /// Returns what the engine refused, or what its threads wrote and it lost.
-    pub fn count_allocations(&self, task: Task, operations: u64) -> Result<Counts, Invalid> {
-        let run = self.drive_counted(task, 2 * operations, |_, work| Counting {
+    pub fn count_allocations(&self, task: Task, operations: u64) -> Result<CountedRun<Counts>, Invalid> {
+        self.drive_counted(task, 2 * operations, |_, work| Counting {
             work,
             warm_up: operations,
             before: allocations::current(),
-        })?;
-        Ok(run.reports.into_iter().fold(Counts::default(), Counts::plus))
+        })
     }
 
     /// Runs `operations` operations of each thread inside of what `wrap` makes of the thread's drive, checks what

@@ -50,8 +50,8 @@ pub fn snapshot_allocations<S: Engine>(context: &mut Context, bed: &Bed<S>) {
         } else if threads > context.processors {
             Figure::not_measurable(too_few(threads, context.processors))
         } else {
-            let counts = bed.count_allocations(task, operations);
-            counted::figure(counts.map_err(|reason| reason.to_string()), operations * threads as u64)
+            let counts = counted::worst_part(operations, |part| bed.count_allocations(task, part));
+            counted::figure(counts, operations * threads as u64 / counted::PARTS)
         };
         context.sheet.record(measure, figure);
     }
