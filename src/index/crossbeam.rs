@@ -83,11 +83,13 @@ where
         }
     }
 
-    fn walk<'g>(
+    fn walk_ahead<'g>(
         &'g self,
         bounds: (Bound<&Key>, Bound<&Key>),
         direction: Direction,
+        _expected: Option<usize>,
         guard: &'g EpochGuard<'_>,
+        _ahead: impl Fn(&'g V),
         mut visit: impl FnMut(Self::Node<'g>) -> ControlFlow<()>,
     ) {
         let mut range = self.list.range::<Key, _>(bounds, guard.epoch());

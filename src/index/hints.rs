@@ -110,7 +110,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 use std::num::NonZeroUsize;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use crossbeam_utils::CachePadded;
 
@@ -146,13 +146,28 @@ const ADDRESS: usize = (1 << ADDRESS_BITS) - 1;
 /// # Safety
 ///
 /// `is_live` must return false once the node was retired, to any thread that pinned after that; `key_hash` must always
-/// return the same number.
-pub unsafe trait Hinted: Send + Sync {
+/// return the same number; `address` of what `see` made of a pointer must be a pointer to the same node that may do as
+/// much.
+pub unsafe trait Hinted: Send + Sync + Sized {
+    /// How a node is seen under a guard. Mostly a reference; a node that has parts beside it needs something that
+    /// reaches those too.
+    type Seen<'g>: Copy;
+
+    /// Looks at a node.
+    ///
+    /// # Safety
+    ///
+    /// `node` came from [`address`](Self::address), and the node is neither changed exclusively nor freed during `'g`.
+    unsafe fn see<'g>(node: NonNull<Self>) -> Self::Seen<'g>;
+
+    /// Returns the pointer that a hint keeps.
+    fn address(node: Self::Seen<'_>) -> NonNull<Self>;
+
     /// Says whether the node was not yet made dead. A node is made dead before it is unlinked, and stays so.
-    fn is_live(&self) -> bool;
+    fn is_live(node: Self::Seen<'_>) -> bool;
 
     /// Returns the hash of the node's key.
-    fn key_hash(&self, hash: &KeyHash) -> u64;
+    fn key_hash(node: Self::Seen<'_>, hash: &KeyHash) -> u64;
 }
 
 /// The hash function of one index.
@@ -249,7 +264,12 @@ impl<N: Hinted> Hints<N> {
     /// Returns the node that `is_it` agrees to, if there is a hint to it. It may be dead. `hash` is that of the key
     /// that is looked for.
     #[inline]
-    pub fn find<'g, G: Guard>(&self, hash: u64, guard: &'g G, mut is_it: impl FnMut(&'g N) -> bool) -> Option<&'g N> {
+    pub fn find<'g, G: Guard>(
+        &self,
+        hash: u64,
+        guard: &'g G,
+        mut is_it: impl FnMut(N::Seen<'g>) -> bool,
+    ) -> Option<N::Seen<'g>> {
         let size = self.size();
         let bucket = self.buckets.get(index(hash, size))?;
         match Self::look(bucket, hash, guard, &mut is_it) {
@@ -265,12 +285,14 @@ impl<N: Hinted> Hints<N> {
     /// In the pin that `guard` stands for, `node` was found through the index or seen live (invariant 1). Its memory is
     /// freed only as invariant 4 says, in which it is retired to `guard`'s collector. `hash` is that of its key.
     #[inline]
-    pub unsafe fn store<G: Guard>(&self, hash: u64, node: &N, guard: &G) {
+    pub unsafe fn store<G: Guard>(&self, hash: u64, node: N::Seen<'_>, guard: &G) {
         let size = self.size();
         let Some(bucket) = self.buckets.get(index(hash, size)) else {
             return;
         };
-        let Some(hint) = hint_to(node, hash) else { return };
+        let Some(hint) = hint_to(N::address(node), hash) else {
+            return;
+        };
         if !Self::place(bucket, hash, hint, guard) {
             self.store_in_full(bucket, size, hash, hint, guard);
         }
@@ -279,8 +301,8 @@ impl<N: Hinted> Hints<N> {
 
     /// Takes every hint to `node` away. For [`Retired::expire`](crate::reclaim::Retired::expire): the node was retired
     /// and a grace period is over. Needs no guard.
-    pub fn forget(&self, node: &N) {
-        let hash = node.key_hash(&self.hash);
+    pub fn forget(&self, node: N::Seen<'_>) {
+        let hash = N::key_hash(node, &self.hash);
         let size = self.size();
         let mut visited = None;
         let mut at_size = self.first_size;
@@ -295,12 +317,13 @@ impl<N: Hinted> Hints<N> {
 
     /// Takes hints away in the bucket of the present size alone: a mistake, for the tests to find.
     #[cfg(any(loom, test))]
-    pub(super) fn forget_at_one_size(&self, node: &N) {
-        self.forget_in(index(node.key_hash(&self.hash), self.size()), node);
+    pub(super) fn forget_at_one_size(&self, node: N::Seen<'_>) {
+        self.forget_in(index(N::key_hash(node, &self.hash), self.size()), node);
     }
 
     /// Takes the hints to `node` out of one bucket.
-    fn forget_in(&self, at: usize, node: &N) {
+    fn forget_in(&self, at: usize, node: N::Seen<'_>) {
+        let node = N::address(node).as_ptr();
         for way in self.buckets.get(at).into_iter().flat_map(|bucket| &bucket.ways) {
             // ORDERING: Relaxed; every store of this node happens before (fact A), and nothing is followed.
             let hint = way.load(order::CLEAR_HINT);
@@ -322,8 +345,8 @@ impl<N: Hinted> Hints<N> {
         bucket: &Bucket<N>,
         hash: u64,
         guard: &'g G,
-        is_it: &mut impl FnMut(&'g N) -> bool,
-    ) -> Option<&'g N> {
+        is_it: &mut impl FnMut(N::Seen<'g>) -> bool,
+    ) -> Option<N::Seen<'g>> {
         let wanted = tag(hash);
         for step in 0..WAYS {
             let hint = load(&bucket.ways[home(hash) ^ step], guard);
@@ -346,8 +369,8 @@ impl<N: Hinted> Hints<N> {
         hash: u64,
         size: usize,
         guard: &'g G,
-        mut is_it: impl FnMut(&'g N) -> bool,
-    ) -> Option<&'g N> {
+        mut is_it: impl FnMut(N::Seen<'g>) -> bool,
+    ) -> Option<N::Seen<'g>> {
         let child = index(hash, size);
         // ORDERING: Relaxed; at worst a look in vain, or a hint that is not found.
         if self.split.load(order::TABLE_SIZE) >= size || child < size / 2 {
@@ -372,7 +395,7 @@ impl<N: Hinted> Hints<N> {
             let is_free = there.is_null()
                 || there.addr() & !ADDRESS == hint.addr() & !ADDRESS
                     // SAFETY: loaded under `guard`, and not null.
-                    && !unsafe { follow(there, guard) }.is_live();
+                    && !N::is_live(unsafe { follow(there, guard) });
             if is_free && free.is_none() {
                 free = Some((way, there));
             }
@@ -462,10 +485,10 @@ impl<N: Hinted> Hints<N> {
             }
             // SAFETY: loaded under `guard`, and not null.
             let node = unsafe { follow(hint, guard) };
-            let hash = node.key_hash(&self.hash);
+            let hash = N::key_hash(node, &self.hash);
             if index(hash, 2 * half) == child {
                 // INVARIANT 1: the node is seen live in this pin before it is stored anew. INVARIANT 2: by its hash.
-                if node.is_live() {
+                if N::is_live(node) {
                     // If the child is full, the hint is lost.
                     Self::place(to, hash, hint, guard);
                 }
@@ -495,8 +518,8 @@ fn home(hash: u64) -> usize {
 
 /// Returns the hint to a node; `None` if the node's address does not fit.
 #[inline(always)]
-fn hint_to<N>(node: &N, hash: u64) -> Option<*mut N> {
-    let node = ptr::from_ref(node).cast_mut();
+fn hint_to<N>(node: NonNull<N>, hash: u64) -> Option<*mut N> {
+    let node = node.as_ptr();
     (node.addr() <= ADDRESS).then(|| node.map_addr(|address| address | tag(hash)))
 }
 
@@ -533,10 +556,12 @@ fn load<N, G: Guard>(way: &AtomicPtr<N>, _guard: &G) -> *mut N {
 ///
 /// It was loaded from a way under that guard, and is not null.
 #[inline(always)]
-unsafe fn follow<N, G: Guard>(hint: *mut N, _guard: &G) -> &N {
+unsafe fn follow<'g, N: Hinted, G: Guard>(hint: *mut N, _guard: &'g G) -> N::Seen<'g> {
     // SAFETY: a way names nodes that were initialised before they were stored, and none that is freed before the guard
     // is dropped (the module's essay).
-    unsafe { &*node_of(hint) }
+    let node = unsafe { NonNull::new_unchecked(node_of(hint).cast_mut()) };
+    // SAFETY: as above; and the pointer is the one that was stored, tag apart.
+    unsafe { N::see(node) }
 }
 
 /// Stores a hint where another, or none, is expected.

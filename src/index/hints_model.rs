@@ -4,6 +4,7 @@
 //! It can make each of the mistakes that the rules of hints forbid ([`Mistake`]), so that the tests show that they would
 //! see them.
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::hints::{Hinted, Hints, KeyHash};
@@ -81,14 +82,25 @@ impl Node {
 
 // SAFETY: `is_dead` is set before the node is unlinked and retired; the key never changes.
 unsafe impl Hinted for Node {
-    fn is_live(&self) -> bool {
-        self.check();
-        self.shared.mistake == Mistake::StoreUnseen || self.was_not_dead()
+    type Seen<'g> = &'g Self;
+
+    unsafe fn see<'g>(node: NonNull<Self>) -> &'g Self {
+        // SAFETY: guaranteed by the caller.
+        unsafe { node.as_ref() }
     }
 
-    fn key_hash(&self, _: &KeyHash) -> u64 {
-        self.check();
-        self.key
+    fn address(node: &Self) -> NonNull<Self> {
+        NonNull::from(node)
+    }
+
+    fn is_live(node: &Self) -> bool {
+        node.check();
+        node.shared.mistake == Mistake::StoreUnseen || node.was_not_dead()
+    }
+
+    fn key_hash(node: &Self, _: &KeyHash) -> u64 {
+        node.check();
+        node.key
     }
 }
 
@@ -184,7 +196,7 @@ impl<R: Reclaim> HintedModel<R> {
         let hints = &self.shared.hints;
         let key = self.cells[cell].0;
         if let Some(node) = hints.find(key, guard, |node| node.is(key))
-            && node.is_live()
+            && Node::is_live(node)
         {
             // SAFETY: seen live under this guard, but for the mistake that the tests are to find; retired by `remove`.
             unsafe { hints.store(key, node, guard) };

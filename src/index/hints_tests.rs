@@ -19,7 +19,7 @@ fn scatter(number: u64) -> u64 {
 fn ways_keep_tag_and_address_apart() {
     let node = 7_u64;
     for hash in [0, 1, u64::MAX, 0xFFFF << 48, 0x8000 << 48, scatter(3)] {
-        let hint = hint_to(&node, hash).expect("addresses are short");
+        let hint = hint_to(std::ptr::NonNull::from(&node), hash).expect("addresses are short");
         assert!(ptr::eq(node_of(hint), &node));
         assert_eq!(hint.addr() & !ADDRESS, tag(hash));
         assert_ne!(tag(hash), 0);

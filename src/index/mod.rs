@@ -66,6 +66,20 @@ pub trait Index<V: 'static, R: Reclaim>: Send + Sync + Sized + 'static {
         direction: Direction,
         guard: &'g R::Guard<'_>,
         visit: impl FnMut(Self::Node<'g>) -> ControlFlow<()>,
+    ) {
+        self.walk_ahead(bounds, direction, None, guard, |_| {}, visit);
+    }
+
+    /// The same for a caller who knows about how many nodes it will visit, and can make use of a value that it will
+    /// visit soon: `ahead` may be called for any value of the index, any number of times.
+    fn walk_ahead<'g>(
+        &'g self,
+        bounds: (Bound<&Key>, Bound<&Key>),
+        direction: Direction,
+        expected: Option<usize>,
+        guard: &'g R::Guard<'_>,
+        ahead: impl Fn(&'g V),
+        visit: impl FnMut(Self::Node<'g>) -> ControlFlow<()>,
     );
 }
 

@@ -143,11 +143,13 @@ impl<V: Default + Send + Sync + 'static> Index<V, ModelReclaim> for ModelIndex<V
         }
     }
 
-    fn walk<'g>(
+    fn walk_ahead<'g>(
         &'g self,
         _bounds: (Bound<&Key>, Bound<&Key>),
         direction: Direction,
+        _expected: Option<usize>,
         _: &'g <ModelReclaim as crate::reclaim::Reclaim>::Guard<'_>,
+        _ahead: impl Fn(&'g V),
         mut visit: impl FnMut(Found<'g, V>) -> ControlFlow<()>,
     ) {
         let mut slots: Vec<_> = self.slots.iter().collect();

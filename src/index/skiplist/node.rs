@@ -1,19 +1,21 @@
 //! One node of the skiplist: where its parts lie, how its links are read and changed, how keys compare.
 //!
 //! ```text
-//!   allocation, aligned to 64 bytes
-//!   +---------------------------------+--------------------------------------------------------------+
-//!   | (unused) link 3  link 2  link 1 | link 0 | value | length, height, flags | key, padded to 44 .. |
-//!   +---------------------------------+--------------------------------------------------------------+
-//!     a multiple of 64 bytes, none for  ^ the node's address: one cache line, unless the key is longer
-//!     a node of height 1
+//!   far part            near part                            line
+//!   +-------------------+------------------------------------+------------------------------------------------+
+//!   | .. link 5  link 4 | 40 bytes of key  link 3 .. link 1  | link 0 | value | length, height, flags | key .. |
+//!   +-------------------+------------------------------------+------------------------------------------------+
+//!    height 5 and more    height 2 and more                  ^ the node's address; the key is padded to 44 bytes
+//!
+//!   each a multiple of 64 bytes, and aligned to as much
 //!
 //!   link:   address of the next node at that level; bit 0 is the mark: this node is removed at that level
 //!   flags:  BUILT: its inserter links it nowhere any more;  GONE: it is marked at every level
 //! ```
 //!
 //! With a value of one word, everything that a step along level 0 needs is one line: the link, the value and 44 bytes of
-//! key. Link `l` lies `l` words before the address, so no level needs a test. Keys continue behind the line.
+//! key. So is what a step along levels 1 to 3 needs, by the copy of the key's beginning: a search leaves those nodes' own
+//! lines alone. Longer keys continue behind the line.
 //!
 //! # Invariants
 //!
@@ -22,7 +24,8 @@
 //! 3. Every [`NodeRef<'g>`] was reached through links loaded under a guard that lives for `'g`, of the collector to
 //!    which the list's nodes are retired, or is the list's head, which lives as long as the list.
 //! 4. All pointers to a node derive from its allocation, so that the tower before it and the key behind it may be
-//!    reached through them; no reference to a whole node is ever made into one.
+//!    reached through them, and the node be freed; no reference to a node's line is ever made into one. Hints keep such
+//!    pointers too.
 //!
 //! The methods are safe to call as far as memory goes only with what `skiplist.rs` establishes; `index::skiplist` is the
 //! boundary inside which that is checked, and what it hands out is safe.
@@ -32,22 +35,15 @@ use std::cmp::Ordering;
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::{self, NonNull};
-
 use std::sync::Arc;
 
 use super::super::hints::{Hinted, Hints, KeyHash};
+use super::key::{PADDED, SearchKey, WORDS};
 use crate::reclaim::{Guard, Heap, Memory, Retired, Tracked};
 use crate::sync::{AtomicPtr, AtomicU8, order};
-use crate::types::Key;
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
-
-/// Bytes of a key that lie in the node's line, zeros behind shorter ones.
-const PADDED: usize = 44;
-
-/// Where the words begin by which keys are compared; the last overlaps the one before it.
-const WORDS: [usize; 6] = [0, 8, 16, 24, 32, PADDED - 8];
 
 /// Bit of a link: the node that holds it is removed at that level.
 const MARK: usize = 1;
@@ -79,10 +75,35 @@ pub(super) struct Node<V> {
 const _: () = assert!(offset_of!(Node<u64>, key) + PADDED == LINE);
 const _: () = assert!(crate::types::MAX_KEY_BYTES + 17 <= 1 << 16);
 
+/// Links above 0 that lie in the line before the node's, together with a copy of the key's beginning.
+const NEAR_LINKS: usize = 3;
+
+/// Words of the key that are copied there.
+const COPIED: usize = 5;
+
+/// Bytes of the near part of a tower: a line, except in loom builds, where atomics are larger.
+const fn near_bytes<V>() -> usize {
+    (COPIED * size_of::<u64>() + NEAR_LINKS * size_of::<Link<V>>()).next_multiple_of(LINE)
+}
+
 /// Returns how many bytes lie before a node.
 #[inline]
 fn tower_bytes<V>(height: usize) -> usize {
-    ((height - 1) * size_of::<Link<V>>()).next_multiple_of(LINE)
+    match height {
+        1 => 0,
+        _ => near_bytes::<V>() + (height.saturating_sub(NEAR_LINKS + 1) * size_of::<Link<V>>()).next_multiple_of(LINE),
+    }
+}
+
+/// Returns how many bytes before a node its link of a level lies.
+#[inline]
+fn link_offset<V>(level: usize) -> usize {
+    let offset = level * size_of::<Link<V>>();
+    if level <= NEAR_LINKS {
+        offset
+    } else {
+        offset + near_bytes::<V>() - NEAR_LINKS * size_of::<Link<V>>()
+    }
 }
 
 /// Returns the layout of a node's allocation.
@@ -103,7 +124,7 @@ unsafe impl<V: Send> Retired for Node<V> {
         let length = usize::from(unsafe { (*ptr).length_less_one }) + 1;
         for level in 1..height {
             // SAFETY: the link exists (invariant 1), and `ptr` reaches it (invariant 4).
-            let link = unsafe { ptr.cast::<Link<V>>().sub(level) };
+            let link = unsafe { ptr.byte_sub(link_offset::<V>(level)) }.cast::<Link<V>>();
             // SAFETY: initialised by `OwnedNode::new`; it needs dropping in loom builds, where atomics are registered.
             unsafe { ptr::drop_in_place(link) };
         }
@@ -128,20 +149,36 @@ unsafe impl<V: Send> Retired for Node<V> {
 
 // SAFETY: a node is marked at level 0 before it is retired, and a thread that pins after that sees the mark; its key is
 // immutable.
-unsafe impl<V: Send + Sync> Hinted for Node<V> {
+unsafe impl<V: Send + Sync + 'static> Hinted for Node<V> {
+    type Seen<'g> = NodeRef<'g, V>;
+
     #[inline]
-    fn is_live(&self) -> bool {
-        !NodeRef::of(self).is_removed()
+    unsafe fn see<'g>(node: NonNull<Self>) -> NodeRef<'g, V> {
+        // INVARIANTS 3 and 4: guaranteed by the caller.
+        NodeRef {
+            ptr: node,
+            lifetime: PhantomData,
+        }
     }
 
     #[inline]
-    fn key_hash(&self, hash: &KeyHash) -> u64 {
-        hash.of(NodeRef::of(self).key_bytes())
+    fn address(node: NodeRef<'_, V>) -> NonNull<Self> {
+        node.ptr
+    }
+
+    #[inline]
+    fn is_live(node: NodeRef<'_, V>) -> bool {
+        !node.is_removed()
+    }
+
+    #[inline]
+    fn key_hash(node: NodeRef<'_, V>, hash: &KeyHash) -> u64 {
+        hash.of(node.key_bytes())
     }
 }
 
 /// A removed node, and the hints that may still lead to it: retired in its place.
-struct Removal<V: Send + Sync> {
+struct Removal<V: Send + Sync + 'static> {
     node: NonNull<Node<V>>,
     hints: Arc<Hints<Node<V>>>,
 }
@@ -155,7 +192,7 @@ unsafe impl<V: Send + Sync> Retired for Removal<V> {
         // SAFETY: valid, by contract.
         let removal = unsafe { &*ptr };
         // SAFETY: freed by `reclaim` alone.
-        removal.hints.forget(unsafe { removal.node.as_ref() });
+        removal.hints.forget(unsafe { Node::see(removal.node) });
         true
     }
 
@@ -178,65 +215,6 @@ unsafe impl<V: Send + Sync> Retired for Removal<V> {
     fn tracked(&self) -> &Tracked {
         // SAFETY: as above.
         unsafe { &self.node.as_ref().tracked }
-    }
-}
-
-/// A key to search for, with the words by which it is compared.
-#[derive(Clone, Copy)]
-pub(super) struct SearchKey<'k> {
-    words: [u64; WORDS.len()],
-    bytes: &'k [u8],
-}
-
-impl<'k> SearchKey<'k> {
-    /// Prepares a key.
-    #[inline]
-    pub(super) fn new(key: &'k Key) -> Self {
-        let padded: [u8; PADDED] = key.padded_prefix();
-        let mut words = [0; WORDS.len()];
-        for (word, start) in words.iter_mut().zip(WORDS) {
-            let mut bytes = [0; 8];
-            bytes.copy_from_slice(&padded[start..start + 8]);
-            *word = u64::from_be_bytes(bytes);
-        }
-        Self {
-            words,
-            bytes: key.as_bytes(),
-        }
-    }
-
-    /// Returns a hash of the key, different for each seed.
-    #[inline]
-    pub(super) fn hash(&self, seed: u64) -> u64 {
-        let fold = |a: u64, b: u64| {
-            let product = u128::from(a) * u128::from(b);
-            (product as u64) ^ (product >> 64) as u64
-        };
-        // Odd numbers without a pattern; three products that do not wait for each other.
-        let [a, b, c, d, e, f] = self.words;
-        let mut hash = fold(a ^ seed, b ^ 0x9e37_79b9_7f4a_7c15)
-            ^ fold(c ^ seed.rotate_left(17), d ^ 0xc2b2_ae3d_27d4_eb4f)
-            ^ fold(e ^ seed.rotate_left(41), f ^ 0x1656_67b1_9e37_79f9);
-        if self.bytes.len() > PADDED {
-            for chunk in self.bytes[PADDED..].chunks(8) {
-                let mut bytes = [0; 8];
-                bytes[..chunk.len()].copy_from_slice(chunk);
-                hash = fold(hash ^ u64::from_le_bytes(bytes), seed | 1);
-            }
-        }
-        fold(hash ^ self.bytes.len() as u64, seed ^ 0xff51_afd7_ed55_8ccd)
-    }
-
-    /// Returns the key.
-    #[inline]
-    pub(super) fn bytes(&self) -> &'k [u8] {
-        self.bytes
-    }
-
-    /// Returns the last byte of the key.
-    #[cfg(loom)]
-    pub(super) fn last_byte(&self) -> u8 {
-        self.bytes.last().copied().unwrap_or(0)
     }
 }
 
@@ -292,17 +270,32 @@ impl<'g, V> Next<'g, V> {
         })
     }
 
-    /// Asks the processor for the next node's line.
-    #[inline]
-    pub(super) fn prefetch(self) {
+    /// Asks the processor for the next node's line, and for its links at `level` and below.
+    #[inline(always)]
+    pub(super) fn prefetch_whole(self, level: usize) {
         prefetch(self.ptr.cast());
+        if level > 0 {
+            prefetch(self.ptr.cast::<u8>().wrapping_sub(LINE));
+        }
+        if level > NEAR_LINKS {
+            prefetch(self.ptr.cast::<u8>().wrapping_sub(2 * LINE));
+        }
     }
 
-    /// The same, and for the line of its tower that holds the lowest links.
-    #[inline]
-    pub(super) fn prefetch_tower(self) {
-        prefetch(self.ptr.cast());
-        prefetch(self.ptr.cast::<u8>().wrapping_sub(LINE));
+    /// Asks the processor for what a search touches that comes to the next node at `level`, and goes on there or
+    /// soon below.
+    #[inline(always)]
+    pub(super) fn prefetch_at(self, level: usize) {
+        let line = self.ptr.cast::<u8>();
+        if level <= 2 {
+            prefetch(line);
+        }
+        if level > 0 {
+            prefetch(line.wrapping_sub(LINE));
+        }
+        if level > NEAR_LINKS {
+            prefetch(line.wrapping_sub(2 * LINE));
+        }
     }
 }
 
@@ -400,18 +393,9 @@ impl<V> PartialEq for NodeRef<'_, V> {
 }
 
 impl<'g, V> NodeRef<'g, V> {
-    /// Returns the node of a line that a hint led to.
-    #[inline]
-    pub(super) fn of(line: &'g Node<V>) -> Self {
-        Self {
-            ptr: NonNull::from(line),
-            lifetime: PhantomData,
-        }
-    }
-
     /// Returns the node's line.
     #[inline]
-    pub(super) fn line(self) -> &'g Node<V> {
+    fn line(self) -> &'g Node<V> {
         // SAFETY: nodes in links are initialised, and stay allocated for `'g` (invariant 3).
         let line = unsafe { self.ptr.as_ref() };
         line.tracked.check();
@@ -425,7 +409,7 @@ impl<'g, V> NodeRef<'g, V> {
         #[cfg(loom)]
         self.line();
         // SAFETY: the link exists (invariant 1), and the pointer reaches it (invariant 4).
-        let link = unsafe { self.ptr.cast::<Link<V>>().sub(level) };
+        let link = unsafe { self.ptr.byte_sub(link_offset::<V>(level)) }.cast::<Link<V>>();
         // SAFETY: as above; initialised, and allocated for `'g` (invariant 3).
         unsafe { link.as_ref() }
     }
@@ -500,10 +484,7 @@ impl<'g, V> NodeRef<'g, V> {
 
     /// Returns the node's key, prepared to be searched for.
     pub(super) fn search_key(self) -> SearchKey<'g> {
-        SearchKey {
-            words: WORDS.map(|start| self.word(start)),
-            bytes: self.key_bytes(),
-        }
+        SearchKey::from_parts(WORDS.map(|start| self.word(start)), self.key_bytes())
     }
 
     /// Compares the node's key with `key`, as strings of bytes.
@@ -514,17 +495,38 @@ impl<'g, V> NodeRef<'g, V> {
     pub(super) fn compare(self, key: &SearchKey<'_>) -> Ordering {
         #[cfg(loom)]
         self.line();
-        for (start, theirs) in WORDS.into_iter().zip(key.words) {
+        for (start, theirs) in WORDS.into_iter().zip(key.words()) {
             let mine = self.word(start);
-            if mine != theirs {
-                return mine.cmp(&theirs);
+            if mine != *theirs {
+                return mine.cmp(theirs);
             }
         }
         let length = self.length();
-        if length > PADDED && key.bytes.len() > PADDED {
-            return self.key_bytes()[PADDED..].cmp(&key.bytes[PADDED..]);
+        if length > PADDED && key.bytes().len() > PADDED {
+            return self.key_bytes()[PADDED..].cmp(&key.bytes()[PADDED..]);
         }
-        length.cmp(&key.bytes.len())
+        length.cmp(&key.bytes().len())
+    }
+
+    /// The same for a node that was met at `level`, where its tower has a copy of the key's beginning: a search at the
+    /// upper levels does not touch the node's own line.
+    #[inline(always)]
+    pub(super) fn compare_at(self, level: usize, key: &SearchKey<'_>) -> Ordering {
+        if level == 0 {
+            return self.compare(key);
+        }
+        #[cfg(loom)]
+        self.line();
+        // SAFETY: a node with a link above 0 has a near part (invariant 1), and the pointer reaches it (invariant 4).
+        let copy = unsafe { self.ptr.byte_sub(near_bytes::<V>()) }.cast::<[u64; COPIED]>();
+        // SAFETY: as above; written before the node was published, and never again.
+        let copy = unsafe { copy.as_ref() };
+        for (mine, theirs) in copy.iter().zip(key.words()) {
+            if mine != theirs {
+                return mine.cmp(theirs);
+            }
+        }
+        self.compare(key)
     }
 
     /// Hands the node over to the collector, to be freed when no hint leads to it any more.
@@ -534,7 +536,7 @@ impl<'g, V> NodeRef<'g, V> {
     /// No thread that pins later can reach the node but through a hint, and it was not retired before.
     pub(super) unsafe fn retire<G: Guard>(self, hints: &Arc<Hints<Node<V>>>, guard: &G)
     where
-        V: Send + Sync,
+        V: Send + Sync + 'static,
     {
         if !hints.is_on() {
             // SAFETY: guaranteed by the caller; from `OwnedNode`'s allocation.
@@ -563,7 +565,7 @@ impl<'g, V: Default + Send, M: Memory> OwnedNode<'g, V, M> {
     /// Returns a node of `height` with an empty value.
     #[inline]
     pub(super) fn new(key: &SearchKey<'_>, height: usize, flags: u8, memory: &'g M) -> Self {
-        let ptr = allocate(key.bytes, height, flags, memory);
+        let ptr = allocate(key, height, flags, memory);
         let node = NodeRef {
             ptr,
             lifetime: PhantomData,
@@ -607,7 +609,13 @@ impl<V: Default + Send, M: Memory> Drop for OwnedNode<'_, V, M> {
 
 /// Allocates and initialises a node, all links null.
 #[inline]
-fn allocate<V: Default, M: Memory>(key: &[u8], height: usize, flags: u8, memory: &M) -> NonNull<Node<V>> {
+fn allocate<V: Default, M: Memory>(
+    search_key: &SearchKey<'_>,
+    height: usize,
+    flags: u8,
+    memory: &M,
+) -> NonNull<Node<V>> {
+    let key = search_key.bytes();
     let line = Node {
         link: Link::new(),
         value: V::default(),
@@ -620,9 +628,16 @@ fn allocate<V: Default, M: Memory>(key: &[u8], height: usize, flags: u8, memory:
     let block = memory.allocate(layout_of::<V>(height, key.len()));
     // SAFETY: the node begins behind its tower, inside the allocation.
     let ptr = unsafe { block.add(tower_bytes::<V>(height)) }.cast::<Node<V>>();
+    if height > 1 {
+        // SAFETY: the tower has a near part.
+        let copy = unsafe { ptr.byte_sub(near_bytes::<V>()) }.cast::<[u64; COPIED]>();
+        let words = std::array::from_fn(|number| search_key.words()[number]);
+        // SAFETY: as above; freshly allocated, and aligned as a line is.
+        unsafe { copy.write(words) };
+    }
     for level in 1..height {
         // SAFETY: the tower has room for the links below `height`.
-        let link = unsafe { ptr.cast::<Link<V>>().sub(level) };
+        let link = unsafe { ptr.byte_sub(link_offset::<V>(level)) }.cast::<Link<V>>();
         // SAFETY: as above; freshly allocated.
         unsafe { link.write(Link::new()) };
     }
@@ -651,7 +666,7 @@ unsafe impl<V: Send + Sync> Sync for Head<V> {}
 impl<V: Default + Send> Head<V> {
     /// Returns the head of an empty list.
     pub(super) fn new(height: usize) -> Self {
-        Self(allocate(&[0], height, BUILT, &Heap))
+        Self(allocate(&SearchKey::of_head(), height, BUILT, &Heap))
     }
 }
 

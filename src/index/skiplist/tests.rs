@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::reclaim::{EpochReclaim, HyalineReclaim};
+use crate::reclaim::{EpochReclaim, HyalineReclaim, LimboReclaim};
 use crate::sync::AtomicU64;
 use crate::types::{RunId, TypeTag};
 
@@ -24,21 +24,21 @@ fn numbered(number: u64) -> Key {
 type Bounds = (Bound<Key>, Bound<Key>);
 
 /// A list with a collector and a registration of its own.
-struct Fixture<R: Reclaim, V: Default + Send + Sync + 'static = AtomicU64> {
-    list: SkipList<V>,
+struct Fixture<R: Reclaim, V: Default + Send + Sync + 'static = AtomicU64, const HINTS: bool = false> {
+    list: SkipList<V, HINTS>,
     reclaim: R,
 }
 
-impl<R: Reclaim, V: Default + Send + Sync + 'static> Fixture<R, V> {
+impl<R: Reclaim, V: Default + Send + Sync + 'static, const HINTS: bool> Fixture<R, V, HINTS> {
     fn new() -> Self {
         let reclaim = R::new();
         Self {
-            list: <SkipList<V> as Index<V, R>>::new(&reclaim),
+            list: <SkipList<V, HINTS> as Index<V, R>>::new(&reclaim),
             reclaim,
         }
     }
 
-    fn with<T>(&self, local: &R::Local, call: impl for<'g> FnOnce(View<'g, '_, R, V>) -> T) -> T {
+    fn with<T>(&self, local: &R::Local, call: impl for<'g> FnOnce(View<'g, '_, R, V, HINTS>) -> T) -> T {
         let guard = self.reclaim.pin(local);
         call(View {
             list: &self.list,
@@ -48,12 +48,12 @@ impl<R: Reclaim, V: Default + Send + Sync + 'static> Fixture<R, V> {
 }
 
 /// A list under a guard.
-struct View<'g, 'r, R: Reclaim, V: Send> {
-    list: &'g SkipList<V>,
+struct View<'g, 'r, R: Reclaim, V: Send, const HINTS: bool> {
+    list: &'g SkipList<V, HINTS>,
     guard: &'g R::Guard<'r>,
 }
 
-impl<'g, R: Reclaim, V: Default + Send + Sync + 'static> View<'g, '_, R, V> {
+impl<'g, R: Reclaim, V: Default + Send + Sync + 'static, const HINTS: bool> View<'g, '_, R, V, HINTS> {
     fn find(&self, key: &Key) -> Option<Found<'g, V>> {
         Index::<V, R>::find(self.list, key, self.guard)
     }
@@ -130,8 +130,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn check_against_a_map<R: Reclaim>(steps: &[Step]) {
-    let fixture = Fixture::<R>::new();
+fn check_against_a_map<R: Reclaim, const HINTS: bool>(steps: &[Step]) {
+    let fixture = Fixture::<R, AtomicU64, HINTS>::new();
     let local = fixture.reclaim.register();
     let mut map: BTreeMap<Vec<u8>, u64> = BTreeMap::new();
     for (number, step) in (1..).zip(steps) {
@@ -204,7 +204,8 @@ proptest! {
     /// Goal: the list does what an ordered map does, whatever the keys. Method: random steps, short and long keys.
     #[test]
     fn the_list_is_an_ordered_map(steps in prop::collection::vec(step(), 1..if cfg!(miri) { 40 } else { 400 })) {
-        check_against_a_map::<EpochReclaim>(&steps);
+        check_against_a_map::<EpochReclaim, false>(&steps);
+        check_against_a_map::<EpochReclaim, true>(&steps);
     }
 }
 
@@ -215,7 +216,8 @@ fn the_list_is_an_ordered_map_for_a_collector_that_orders_loads() {
     steps.extend(user_keys.iter().step_by(2).cloned().map(Step::Remove));
     steps.push(Step::Walk(Bound::Unbounded, Bound::Unbounded, true, 100));
     steps.push(Step::Walk(Bound::Unbounded, Bound::Unbounded, false, 100));
-    check_against_a_map::<HyalineReclaim>(&steps);
+    check_against_a_map::<HyalineReclaim, false>(&steps);
+    check_against_a_map::<HyalineReclaim, true>(&steps);
 }
 
 /// Goal: keys order as their bytes do, wherever a difference lies. Method: every pair of keys around the length of a
@@ -236,7 +238,7 @@ fn keys_compare_as_their_bytes() {
     }
     user_keys.sort();
     user_keys.dedup();
-    let fixture = Fixture::<EpochReclaim>::new();
+    let fixture = Fixture::<EpochReclaim, AtomicU64>::new();
     let local = fixture.reclaim.register();
     fixture.with(&local, |list| {
         for left in &user_keys {
@@ -251,7 +253,7 @@ fn keys_compare_as_their_bytes() {
 
 #[test]
 fn the_longest_key_fits() {
-    let fixture = Fixture::<EpochReclaim>::new();
+    let fixture = Fixture::<EpochReclaim, AtomicU64>::new();
     let local = fixture.reclaim.register();
     fixture.with(&local, |list| {
         let longest = key(&vec![9; crate::types::MAX_KEY_BYTES]);
@@ -265,7 +267,7 @@ fn the_longest_key_fits() {
 
 #[test]
 fn a_removed_key_comes_back_as_another_node() {
-    let fixture = Fixture::<EpochReclaim>::new();
+    let fixture = Fixture::<EpochReclaim, AtomicU64>::new();
     let local = fixture.reclaim.register();
     fixture.with(&local, |list| {
         for number in 0..200 {
@@ -307,17 +309,20 @@ impl Drop for Counted {
 /// while another finds and walks; the collector's and the values' own counts are compared at the end.
 #[test]
 fn threads_keep_their_keys() {
-    threads_keep_their_keys_with::<EpochReclaim>();
-    threads_keep_their_keys_with::<HyalineReclaim>();
+    threads_keep_their_keys_with::<EpochReclaim, false>();
+    threads_keep_their_keys_with::<EpochReclaim, true>();
+    threads_keep_their_keys_with::<HyalineReclaim, false>();
+    threads_keep_their_keys_with::<HyalineReclaim, true>();
+    threads_keep_their_keys_with::<LimboReclaim, true>();
 }
 
-fn threads_keep_their_keys_with<R: Reclaim>() {
+fn threads_keep_their_keys_with<R: Reclaim, const HINTS: bool>() {
     const THREADS: u64 = 3;
     let keys = if cfg!(miri) { 6 } else { 60_u64 };
     let rounds = if cfg!(miri) { 30 } else { 2_000 * UNITS as u64 };
     let count = Arc::new(AtomicUsize::new(0));
     COUNT.with(|slot| *slot.borrow_mut() = Some(Arc::clone(&count)));
-    let fixture = Fixture::<R, Counted>::new();
+    let fixture = Fixture::<R, Counted, HINTS>::new();
     std::thread::scope(|scope| {
         for thread in 0..THREADS {
             let (fixture, count) = (&fixture, &count);
@@ -430,7 +435,7 @@ impl<L: crate::reclaim::Leave> LeaveForTest for L {
 /// Goal: a walk shows every key that is there throughout. Method: every other key stays, the others come and go.
 #[test]
 fn a_walk_misses_nothing_that_stays() {
-    let fixture = Fixture::<EpochReclaim>::new();
+    let fixture = Fixture::<EpochReclaim, AtomicU64>::new();
     let keys = if cfg!(miri) { 20 } else { 500_u64 };
     let local = fixture.reclaim.register();
     fixture.with(&local, |list| {

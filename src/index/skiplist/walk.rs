@@ -7,21 +7,24 @@
 //!
 //! A walk shows, in order and each once, every node that is linked from before the walk begins until it ends, and of
 //! those that come or go meanwhile some. It is the argument of searches (`skiplist.rs`), step by step: every node
-//! greater than the one just passed, and linked throughout, can be reached from its link.
+//! greater than the one just passed, and linked throughout, can be reached from its link. A block that is handed out
+//! backwards was passed in one walk upwards, from a node that a search went to; the next one ends where it began.
 #![forbid(unsafe_code)]
 
 use std::cmp::Ordering;
 use std::ops::{Bound, ControlFlow};
 
-use super::SkipList;
-use super::node::{NodeRef, SearchKey};
+use super::key::SearchKey;
+use super::node::NodeRef;
+use super::scout::{Scout, TRACKED};
+use super::{SkipList, prefetch_below};
 use crate::reclaim::Guard;
 
-/// Levels at which a walk remembers where it is.
-const TRACKED: usize = if cfg!(loom) { 1 } else { 3 };
-
 /// Nodes of one block of a descending walk at most.
-const BLOCK: usize = if cfg!(loom) { 2 } else { 128 };
+const BLOCK: usize = if cfg!(loom) { 2 } else { 256 };
+
+/// Nodes that a descending walk is expected to visit if nobody says how many.
+const BLOCK_AT_FIRST: usize = 4;
 
 impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
     /// Returns the last nodes, at the lowest levels, that are before everything from `low` on.
@@ -35,14 +38,18 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
         };
         for level in (0..self.levels()).rev() {
             let mut next = before.link(level).load(guard);
+            prefetch_below(before, level, guard);
             while let Some(node) = next.node() {
                 let after = node.link(level).load(guard);
                 if !after.is_marked() {
-                    match node.compare(key) {
-                        Ordering::Less => before = node,
-                        Ordering::Equal if with_equal => before = node,
+                    match node.compare_at(level, key) {
+                        Ordering::Less => {}
+                        Ordering::Equal if with_equal => {}
                         _ => break,
                     }
+                    before = node;
+                    after.prefetch_at(level);
+                    prefetch_below(before, level, guard);
                 }
                 next = after;
             }
@@ -53,80 +60,98 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
         path
     }
 
+    /// Visits the nodes of a range in ascending order.
     pub(super) fn ascend<'g, G: Guard>(
         &'g self,
-        low: Bound<SearchKey<'_>>,
-        high: Bound<SearchKey<'_>>,
+        (low, high): (Bound<SearchKey<'_>>, Bound<SearchKey<'_>>),
+        expected: Option<usize>,
         guard: &'g G,
+        ahead: impl Fn(&'g V),
         mut visit: impl FnMut(NodeRef<'g, V>) -> ControlFlow<()>,
     ) {
         let path = self.path_to(&low, guard);
         let mut next = path[0].link(0).load(guard);
+        let mut scout = Scout::new(path, expected);
         while let Some(node) = next.node() {
             let after = node.link(0).load(guard);
-            after.prefetch();
             next = after;
             if after.is_marked() {
                 continue;
             }
-            if is_beyond(node, &high) || visit(node).is_break() {
+            if is_beyond(node, &high) {
+                return;
+            }
+            if !scout.follow(node, &high, &ahead, guard) {
+                scout.start_from(self.path_to(&Bound::Excluded(node.search_key()), guard));
+            }
+            if visit(node).is_break() {
                 return;
             }
         }
     }
 
+    /// Visits the nodes of a range in descending order.
     pub(super) fn descend<'g, G: Guard>(
         &'g self,
-        low: Bound<SearchKey<'_>>,
-        high: Bound<SearchKey<'_>>,
+        (low, high): (Bound<SearchKey<'_>>, Bound<SearchKey<'_>>),
+        expected: Option<usize>,
         guard: &'g G,
+        ahead: impl Fn(&'g V),
         mut visit: impl FnMut(NodeRef<'g, V>) -> ControlFlow<()>,
     ) {
         let mut high = high;
-        let mut level = 0;
+        let mut expected = expected.unwrap_or(BLOCK_AT_FIRST);
+        let mut block: [Option<NodeRef<'g, V>>; BLOCK] = [None; BLOCK];
         loop {
+            let level = (expected.max(2).ilog2() as usize + 1).min(TRACKED);
             let start = self.last_before(&high, level, guard);
-            let mut ring: [Option<NodeRef<'g, V>>; BLOCK] = [None; BLOCK];
+            Scout::bring(start, level, &ahead, guard);
+            // The last nodes of the way, in a ring: more than it holds are left for the next turn.
             let mut count = 0;
-            let mut next = start.as_next();
-            if start == self.head.node() {
-                next = start.link(0).load(guard);
-            }
+            let mut next = if start == self.head.node() {
+                start.link(0).load(guard)
+            } else {
+                start.as_next()
+            };
             while let Some(node) = next.node() {
                 let after = node.link(0).load(guard);
-                after.prefetch();
                 next = after;
                 if is_beyond(node, &high) {
                     break;
                 }
                 if !after.is_marked() && !is_before(node, &low) {
-                    ring[count % BLOCK] = Some(node);
+                    block[count % BLOCK] = Some(node);
                     count += 1;
                 }
             }
-            let kept = count.min(BLOCK);
-            for back in 1..=kept {
-                let Some(node) = ring[(count - back) % BLOCK] else {
+            for back in 1..=count.min(BLOCK) {
+                let Some(node) = block[(count - back) % BLOCK] else {
                     break;
                 };
                 if visit(node).is_break() {
                     return;
                 }
             }
-            let first = if count > BLOCK { ring[count % BLOCK] } else { None };
+            let first = if count > BLOCK { block[count % BLOCK] } else { None };
             let first = first.unwrap_or(start);
             if first == self.head.node() || is_before(first, &low) {
                 return;
             }
             high = Bound::Excluded(first.search_key());
-            level = (level + 1).min(TRACKED);
+            // What is left of a short walk, or longer and longer ways.
+            expected = match expected.checked_sub(count) {
+                Some(left) if left > 0 => left,
+                _ => BLOCK.min(4 * expected),
+            };
         }
     }
 
+    /// Returns the last node before the upper end of a range that was met at `lowest` or a higher level.
     fn last_before<'g, G: Guard>(&'g self, high: &Bound<SearchKey<'_>>, lowest: usize, guard: &'g G) -> NodeRef<'g, V> {
         let mut before = self.head.node();
         for level in (lowest..self.levels().max(lowest + 1)).rev() {
             let mut next = before.link(level).load(guard);
+            prefetch_below(before, level, guard);
             while let Some(node) = next.node() {
                 let after = node.link(level).load(guard);
                 if !after.is_marked() {
@@ -134,6 +159,8 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
                         break;
                     }
                     before = node;
+                    after.prefetch_at(level);
+                    prefetch_below(before, level, guard);
                 }
                 next = after;
             }
@@ -144,7 +171,7 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
 
 /// Says whether a node lies behind the upper end of a range.
 #[inline]
-fn is_beyond<V>(node: NodeRef<'_, V>, high: &Bound<SearchKey<'_>>) -> bool {
+pub(super) fn is_beyond<V>(node: NodeRef<'_, V>, high: &Bound<SearchKey<'_>>) -> bool {
     match high {
         Bound::Unbounded => false,
         Bound::Included(key) => node.compare(key) == Ordering::Greater,
