@@ -557,3 +557,7 @@ where
 #[cfg(all(test, not(loom)))]
 #[path = "skiplist/tests.rs"]
 mod tests;
+
+#[cfg(all(test, not(loom)))]
+#[path = "skiplist/history_tests.rs"]
+mod history_tests;
