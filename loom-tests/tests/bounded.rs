@@ -14,7 +14,7 @@ const PREEMPTIONS: &str = "2";
 const SECONDS_PER_MODEL: &str = "900";
 
 /// The files of models, each of which must have run.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     "chain",
     "clock",
     "commit",
@@ -23,6 +23,7 @@ const FILES: [&str; 10] = [
     "limbo",
     "reclaim",
     "runner",
+    "skiplist",
     "snapshots",
     "status",
 ];
