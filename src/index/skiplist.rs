@@ -12,7 +12,7 @@
 //!                                   ^ marked: removed, and unlinked by whoever comes by to insert or remove
 //! ```
 //!
-//! Files: `key` what is searched for; `node` memory and links; `walk` ranges, and `scout` what runs ahead of them; this one search, insertion
+//! Files: `batch` many keys at once; `key` what is searched for; `node` memory and links; `walk` ranges, and `scout` what runs ahead of them; this one search, insertion
 //! and removal.
 //!
 //! # Invariants
@@ -93,6 +93,7 @@
 //! Lookups and walks finish in a number of steps bounded by the nodes that they meet. Insertion and removal are lock-free:
 //! an exchange fails, and a search starts again, only if another thread linked, marked or unlinked something.
 
+mod batch;
 mod key;
 mod node;
 mod scout;

@@ -494,3 +494,62 @@ fn a_walk_misses_nothing_that_stays() {
         }
     });
 }
+
+/// Goal: a list built from sorted keys is one like any other, and searches that take turns find what single ones do.
+#[test]
+fn many_keys_at_once_are_found_as_one_by_one() {
+    let reclaim = EpochReclaim::new();
+    let local = reclaim.register();
+    let mut list = <SkipList<AtomicU64, false> as Index<_, EpochReclaim>>::new(&reclaim);
+    let keys = if cfg!(miri) { 30 } else { 1_000_u64 };
+    {
+        let guard = reclaim.pin(&local);
+        let evens = (0..keys).step_by(2).map(|number| (numbered(number), number));
+        list.append_sorted(evens, &guard, |value, number| value.store(number, order::COUNT));
+        let more = (keys..keys + 10).map(|number| (numbered(number), number));
+        list.append_sorted(more, &guard, |value, number| value.store(number, order::COUNT));
+    }
+    let guard = reclaim.pin(&local);
+    for number in (0..keys).step_by(4) {
+        let node = Index::<_, EpochReclaim>::find(&list, &numbered(number), &guard).expect("appended");
+        Index::<_, EpochReclaim>::remove(&list, node, &guard);
+        Index::<_, EpochReclaim>::find_or_insert(&list, &numbered(number + 1), &guard);
+    }
+    let all: Vec<Key> = (0..keys + 20).rev().map(numbered).collect();
+    let mut seen = 0;
+    list.find_many(&all, &guard, |place, node| {
+        let single = Index::<_, EpochReclaim>::find(&list, &all[place], &guard);
+        assert!(node.as_ref().map(|node| node.0) == single.map(|node| node.0));
+        if let Some(node) = node {
+            assert!(node.key() == all[place]);
+        }
+        seen += 1;
+    });
+    assert_eq!(seen, all.len());
+    list.find_many(&[], &guard, |_, _| panic!("no key was asked for"));
+    let mut count = 0;
+    let mut last = None;
+    Index::<_, EpochReclaim>::walk(
+        &list,
+        (Bound::Unbounded, Bound::Unbounded),
+        Direction::Ascending,
+        &guard,
+        |node| {
+            assert!(last.replace(node.key()).is_none_or(|last| last < node.key()));
+            count += 1;
+            ControlFlow::Continue(())
+        },
+    );
+    assert_eq!(count, keys / 2 + 10);
+}
+
+#[test]
+#[should_panic(expected = "ascending")]
+fn unsorted_keys_are_not_appended() {
+    let reclaim = EpochReclaim::new();
+    let local = reclaim.register();
+    let mut list = <SkipList<AtomicU64, false> as Index<_, EpochReclaim>>::new(&reclaim);
+    let guard = reclaim.pin(&local);
+    let items = [2, 3, 1].map(|number| (numbered(number), ()));
+    list.append_sorted(items, &guard, |_, ()| {});
+}
