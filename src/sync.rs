@@ -14,8 +14,8 @@
 //! loom knows only part of what `SeqCst` accesses promise but models fences, so in a loom build these accesses are
 //! acquire-release and [`store_load_fence`] stands between the two: a real fence under loom, nothing otherwise.
 //!
-//! **Per-thread state** ([`PerThread`]) belongs to one store and one thread. A thread that ends leaves its
-//! state to the next thread that is given its slot, so nothing is lost and nothing is freed behind a reader's back.
+//! **Per-thread state** of a store is in `reclaim/threads.rs`; [`PerThread`] is for what needs no word of a thread's end,
+//! the libraries' collectors and tracing.
 #![forbid(unsafe_code)]
 
 #[cfg(all(not(loom), debug_assertions))]
@@ -33,10 +33,10 @@ pub use self::model::Leave;
 pub(crate) use self::model::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Record, Threads};
 
 #[cfg(not(loom))]
-pub(crate) use self::std_impl::{PerThread, fence_after_draw, full_fence, store_load_fence};
+pub(crate) use self::std_impl::{PerThread, compiler_fence, fence_after_draw, full_fence, store_load_fence};
 
 #[cfg(loom)]
-pub(crate) use self::model::{PerThread, Turn, fence_after_draw, full_fence, store_load_fence};
+pub(crate) use self::model::{PerThread, Turn, compiler_fence, fence_after_draw, full_fence, store_load_fence};
 
 /// Notes which lines a thread writes, in builds that do (`sync/lines.rs`).
 #[cfg(any(loom, not(debug_assertions)))]
@@ -355,8 +355,25 @@ mod std_impl {
     use thread_local::ThreadLocal;
 
     /// Orders the write before it against the read after it where loom needs to be told; see the module's essay.
+    ///
+    /// Where a store may become visible to some processors before others, `SeqCst` accesses alone leave one gap: a
+    /// reader that has seen the clock move goes through an index that asks for less. There it is a fence.
     #[inline(always)]
-    pub(crate) fn store_load_fence(_point: std::sync::atomic::Ordering) {}
+    pub(crate) fn store_load_fence(point: std::sync::atomic::Ordering) {
+        if cfg!(not(any(
+            target_arch = "x86_64",
+            target_arch = "aarch64",
+            target_arch = "riscv64"
+        ))) {
+            std::sync::atomic::fence(point);
+        }
+    }
+
+    /// Keeps the compiler from moving accesses over this point.
+    #[inline(always)]
+    pub(crate) fn compiler_fence(point: std::sync::atomic::Ordering) {
+        std::sync::atomic::compiler_fence(point);
+    }
 
     /// A fence that every build has, where the accesses around it are no part of F1 to F4.
     #[inline(always)]
@@ -465,6 +482,9 @@ mod model {
             loom::sync::atomic::fence(Ordering::SeqCst);
         }
     }
+
+    /// Nothing: loom runs what the compiler made.
+    pub(crate) fn compiler_fence(_point: Named) {}
 
     /// The same, for [`super::order::LIMBO_PIN`] and its partner.
     pub(crate) fn full_fence(point: Named) {

@@ -69,10 +69,10 @@ impl WriteSet {
     /// Writes a value of `length` bytes that `fill` puts in place; they are zero before.
     #[inline]
     pub(crate) fn put(&mut self, key: Key, length: usize, fill: impl FnOnce(&mut [u8])) {
-        let values = &mut self.buffers.values;
-        let start = values.len();
-        values.resize(start + length, 0);
-        fill(&mut values[start..]);
+        let start = self.buffers.room_for(&key, length);
+        let place = &mut self.buffers.values[start..start + length];
+        place.fill(0);
+        fill(place);
         self.buffers.set(key, Some((start, length)));
     }
 
@@ -134,6 +134,25 @@ impl Buffers {
     #[inline]
     fn value(&self, place: Place) -> Option<&[u8]> {
         place.map(|(start, length)| &self.values[start..start + length])
+    }
+
+    /// Returns where a value of `length` bytes for `key` can go: into the key's own place if it fits, so that a key that
+    /// is written again and again does not fill the buffer.
+    #[inline]
+    fn room_for(&mut self, key: &Key, length: usize) -> usize {
+        let place = match self.small.binary_search_by(|(known, _)| known.cmp(key)) {
+            Ok(at) => self.small[at].1,
+            Err(_) => self.large.get(key).copied().flatten(),
+        };
+        match place {
+            Some((start, room)) if length <= room => return start,
+            // The last one may grow where it is.
+            Some((start, room)) if start + room == self.values.len() => self.values.truncate(start),
+            _ => {}
+        }
+        let start = self.values.len();
+        self.values.resize(start + length, 0);
+        start
     }
 
     #[inline]
@@ -208,6 +227,21 @@ mod tests {
                 assert_eq!(set.get(&key(number)), expected);
             }
         }
+    }
+
+    #[test]
+    fn a_key_that_is_written_again_takes_its_own_place() {
+        let mut set = WriteSet::new();
+        for other in [false, true] {
+            for step in 0..100 {
+                set.put(key(1), 1_000 - step, |bytes| bytes.fill(step as u8 + 1));
+                set.put(key(2), 110 - step, |bytes| assert!(bytes.iter().all(|byte| *byte == 0)));
+            }
+            if other {
+                set.delete(key(1));
+            }
+        }
+        assert!(set.buffers.values.len() < 3_000, "{} bytes", set.buffers.values.len());
     }
 
     #[test]

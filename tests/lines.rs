@@ -16,10 +16,10 @@ use unlatched::internals::lines::written_by;
 use unlatched::{Database, RunId};
 
 /// Keys of each thread.
-const KEYS: usize = 500;
+const KEYS: usize = 100;
 
 /// Operations before the lines are noted, and while they are.
-const OPERATIONS: usize = 4_000;
+const OPERATIONS: usize = 700;
 
 /// An operation on one key of a thread's run.
 type Operation = fn(&Database, RunId, &str);
@@ -55,10 +55,10 @@ fn lines_of_two_threads(operation: Operation) -> [BTreeSet<usize>; 2] {
 
 /// Tries until the threads were left alone: one that is stopped while its snapshot is open makes the other one sweep,
 /// over all keys.
-const TRIES: usize = 20;
+const TRIES: usize = 400;
 
-/// Returns how many lines both threads write, the least of some tries.
-fn shared(operation: Operation) -> usize {
+/// Returns how many lines both threads write: `expected`, if one of some tries finds so few, or the least.
+fn shared(operation: Operation, expected: usize) -> usize {
     let once = |_| {
         let [mine, others] = lines_of_two_threads(operation);
         for lines in [&mine, &others] {
@@ -66,12 +66,20 @@ fn shared(operation: Operation) -> usize {
         }
         mine.intersection(&others).count()
     };
-    (0..TRIES).map(once).min().unwrap()
+    let mut least = usize::MAX;
+    for attempt in 0..TRIES {
+        least = least.min(once(attempt));
+        if least <= expected {
+            break;
+        }
+    }
+    least
 }
 
 #[test]
 fn disjoint_gets_write_no_common_line() {
-    assert_eq!(shared(|database, run, key| drop(database.get(run, key).unwrap())), 0);
+    let get: Operation = |database, run, key| drop(database.get(run, key).unwrap());
+    assert_eq!(shared(get, 0), 0);
 }
 
 #[test]
@@ -79,7 +87,7 @@ fn disjoint_puts_write_no_common_line() {
     let put: Operation = |database, run, key| {
         database.put(run, key, "again!").unwrap();
     };
-    assert_eq!(shared(put), 0);
+    assert_eq!(shared(put, 0), 0);
 }
 
 /// A snapshot moves the clock, which is one word. That is all that transactions on different keys share.
@@ -88,7 +96,7 @@ fn disjoint_transactions_write_the_clock_alone() {
     let one: Operation = |database, run, key| {
         database.transaction(run, |txn| txn.put(key, "again!")).unwrap();
     };
-    assert_eq!(shared(one), 1);
+    assert_eq!(shared(one, 1), 1);
     let several: Operation = |database, run, key| {
         let body = |txn: &mut unlatched::Transaction<'_>| {
             txn.get(key)?;
@@ -97,12 +105,13 @@ fn disjoint_transactions_write_the_clock_alone() {
         };
         database.transaction(run, body).unwrap();
     };
-    assert_eq!(shared(several), 1);
+    assert_eq!(shared(several, 1), 1);
 }
 
 #[test]
 fn snapshots_write_the_clock_alone() {
-    assert_eq!(shared(|database, _, _| drop(database.snapshot().unwrap())), 1);
+    let snapshot: Operation = |database, _, _| drop(database.snapshot().unwrap());
+    assert_eq!(shared(snapshot, 1), 1);
 }
 
 /// The method sees what it is to see: threads that write one key write common lines.
@@ -112,5 +121,5 @@ fn puts_to_one_key_are_seen_to_share_lines() {
         let common = RunId::from_bytes([9; 16]);
         database.put(common, "common", "again!").unwrap();
     };
-    assert!(shared(put) > 0);
+    assert!(shared(put, 0) > 0);
 }

@@ -6,7 +6,7 @@
 //!
 //! | variant | what it is |
 //! |---|---|
-//! | [`CrossbeamIndex`] (default) | `crossbeam_skiplist::base::SkipList` under the store's guard |
+//! | [`CrossbeamIndex`] | `crossbeam_skiplist::base::SkipList` under the store's guard |
 //! | [`SkipList`] | a list of our own: one cache line per node, no shared counters |
 //! | `ModelIndex` | a few slots with the same contract, for loom builds, where the library cannot run |
 //!

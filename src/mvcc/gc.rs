@@ -139,6 +139,15 @@ impl Local {
         }
     }
 
+    /// Remembers a key whose chain a helper may have inserted too late, for a transaction that was decided meanwhile.
+    pub(super) fn remember_late(&mut self, key: &Key) {
+        self.remember(Remembered {
+            key: key.clone(),
+            written: Timestamp::ABSENT,
+            tries: 0,
+        });
+    }
+
     /// Says whether anything is to be collected, as far as this thread knows.
     fn has_work(&self) -> bool {
         self.sweeping || !self.remembered.is_empty()

@@ -229,6 +229,11 @@ where
                 Head::Version(version) => Some((version, version.word(guard.raw()))),
             };
             if transaction.status() != Status::Active {
+                // It was aborted, or is decided and all is linked. What this thread may just have inserted for it is
+                // nobody's now.
+                if word.is_none() {
+                    guard.gc().remember_late(key);
+                }
                 return None;
             }
             if let Some((version, Word::Owner(owner))) = word
@@ -249,7 +254,13 @@ where
                 return None;
             }
             match self.link(chain, head, newest, version, guard) {
-                Ok(version) => return Some(version),
+                Ok(version) => {
+                    if matches!(transaction.status(), Status::Aborted(_)) {
+                        // Linked too late (invariant 2): nobody looks for it here.
+                        guard.gc().remember_late(key);
+                    }
+                    return Some(version);
+                }
                 Err(version) => {
                     transaction.release(guard.raw());
                     unlinked = Some(version);

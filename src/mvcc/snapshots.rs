@@ -179,9 +179,9 @@ impl Snapshots {
         let pending = bound.get() << KIND_BITS | PENDING;
         // INVARIANT 1: before the draw.
         if C::SNAPSHOTS_WRITE {
-            // ORDERING: Relaxed; the draw's release publishes it. A view that misses the slot read the clock before
-            // the draw.
-            slot.word.store(pending, order::COUNT);
+            // ORDERING: Release, as when it was closed: a view that reads this and not that must know as much. Its own
+            // bound is published by the draw's release: a view that misses it read the clock before the draw.
+            slot.word.store(pending, order::CLOSE_SLOT);
         } else {
             // ORDERING: SeqCst, F2; pairs with `view`.
             slot.word.store(pending, order::PUBLISH_SLOT);

@@ -8,12 +8,14 @@
 //! **Progress.** Lock-free: pinning and retiring never wait. One stalled guard holds all garbage back.
 
 use std::cell::Cell;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 
 use crossbeam_epoch::{Collector, LocalHandle};
 
 use super::stack::Stack;
-use super::{Counters, Guard, Heap, Leave, Reclaim, Retired, Totals};
+use super::{Counters, FREED, Guard, Heap, Leave, Reclaim, Retired, Totals, note_freed};
+use crate::sync::{AtomicU64, order};
 
 /// A store's own crossbeam-epoch collector.
 pub struct EpochReclaim {
@@ -26,6 +28,9 @@ pub struct EpochReclaim {
 /// left.
 struct Shared {
     counters: Counters,
+    /// What was freed as threads ended.
+    late_objects: AtomicU64,
+    late_bytes: AtomicU64,
     /// Garbage that asked for one more grace period. A deferred call has no guard to defer again with; whoever retires
     /// or flushes next has.
     again: Stack<Again>,
@@ -34,7 +39,7 @@ struct Shared {
 /// Garbage that has expired and waits to be deferred again.
 struct Again {
     garbage: *mut (),
-    bytes: u64,
+    bytes: usize,
     free: unsafe fn(*mut ()),
 }
 
@@ -46,12 +51,11 @@ impl Again {
     ///
     /// # Safety
     ///
-    /// As for [`Retired::reclaim`]; and `shared` still exists.
-    unsafe fn run(self, shared: *const Shared) {
+    /// As for [`Retired::reclaim`].
+    unsafe fn run(self) {
         // SAFETY: guaranteed by the caller.
         unsafe { (self.free)(self.garbage) };
-        // SAFETY: guaranteed by the caller.
-        unsafe { &*shared }.counters.mine().freed(1, self.bytes);
+        note_freed(self.bytes);
     }
 }
 
@@ -81,8 +85,7 @@ const FLUSH_BYTES: usize = 256 << 10;
 
 /// One thread's registration with the collector.
 pub struct Registration {
-    // Dropped before `shared`: the last handle runs what is left, which counts itself there.
-    handle: LocalHandle,
+    handle: ManuallyDrop<LocalHandle>,
     /// Bytes retired since the bag was last handed over.
     unflushed: Cell<usize>,
     shared: Arc<Shared>,
@@ -92,10 +95,30 @@ pub struct Registration {
 // owner, after that thread's end the next owner of its record, and at last whoever drops the record, exclusively.
 unsafe impl Send for Registration {}
 
+impl Registration {
+    /// Runs a call of the library at a thread's end, when the thread's own counts may be gone already.
+    fn counting_late_frees(&self, call: impl FnOnce()) {
+        let before = FREED.get();
+        call();
+        let after = FREED.get();
+        // ORDERING: Relaxed; a statistic.
+        self.shared.late_objects.fetch_add(after.0 - before.0, order::COUNT);
+        self.shared.late_bytes.fetch_add(after.1 - before.1, order::COUNT);
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        // SAFETY: dropped once, here, and before `shared`, in which the last handle's garbage counts itself.
+        let handle = unsafe { ManuallyDrop::take(&mut self.handle) };
+        self.counting_late_frees(|| drop(handle));
+    }
+}
+
 impl Leave for Registration {
-    /// What is in the thread's bag waits for the record's next owner: handing it over would run garbage of other
-    /// threads, which counts itself in a thread-local variable that may be gone.
-    fn leave(&self) {}
+    fn leave(&self) {
+        self.counting_late_frees(|| self.handle.pin().flush());
+    }
 }
 
 impl EpochReclaim {
@@ -115,6 +138,8 @@ impl Reclaim for EpochReclaim {
             collector: Collector::new(),
             shared: Arc::new(Shared {
                 counters: Counters::default(),
+                late_objects: AtomicU64::new(0),
+                late_bytes: AtomicU64::new(0),
                 again: Stack::new(),
             }),
         }
@@ -122,7 +147,7 @@ impl Reclaim for EpochReclaim {
 
     fn register(&self) -> Registration {
         Registration {
-            handle: self.collector.register(),
+            handle: ManuallyDrop::new(self.collector.register()),
             unflushed: Cell::new(0),
             shared: Arc::clone(&self.shared),
         }
@@ -131,13 +156,17 @@ impl Reclaim for EpochReclaim {
     #[inline]
     fn pin<'a>(&'a self, local: &'a Registration) -> EpochGuard<'a> {
         EpochGuard {
-            guard: local.handle.pin(),
+            guard: self.shared.counters.counting_frees(|| local.handle.pin()),
             local,
         }
     }
 
     fn totals(&self) -> Totals {
-        self.shared.counters.totals()
+        let mut totals = self.shared.counters.totals();
+        // ORDERING: Relaxed; a statistic.
+        totals.freed += self.shared.late_objects.load(order::COUNT);
+        totals.freed_bytes += self.shared.late_bytes.load(order::COUNT);
+        totals
     }
 }
 
@@ -161,7 +190,7 @@ impl<T: Retired> Deferred<T> {
     /// As for [`Retired::reclaim`]; and `shared` still exists.
     unsafe fn run(self) {
         // SAFETY: not reclaimed before, so still valid.
-        let bytes = unsafe { &*self.garbage }.bytes() as u64;
+        let bytes = unsafe { &*self.garbage }.bytes();
         let again = Again {
             garbage: self.garbage.cast(),
             bytes,
@@ -173,7 +202,7 @@ impl<T: Retired> Deferred<T> {
             unsafe { &*self.shared }.again.push(again);
         } else {
             // SAFETY: guaranteed by the caller.
-            unsafe { again.run(self.shared) };
+            unsafe { again.run() };
         }
     }
 }
@@ -188,10 +217,9 @@ impl EpochGuard<'_> {
     /// Defers what has expired once already.
     #[inline]
     fn defer_again(&self) {
-        let shared = Arc::as_ptr(&self.local.shared);
         self.local.shared.again.take_all(|again| {
-            // SAFETY: it runs after every thread pinned now has unpinned; `shared` outlives it, as in `retire`.
-            let call = move || unsafe { again.run(shared) };
+            // SAFETY: it runs after every thread pinned now has unpinned.
+            let call = move || unsafe { again.run() };
             // SAFETY: the garbage may be freed by any thread, and the call owns all it needs.
             unsafe { self.guard.defer_unchecked(call) };
         });
@@ -221,19 +249,22 @@ impl Guard for EpochGuard<'_> {
         // dropped before the store's registrations (by the order of the fields of `VersionedStore`).
         let call = move || unsafe { deferred.run() };
         // SAFETY: `T: Send`, and the call owns all it needs.
-        unsafe { self.guard.defer_unchecked(call) };
+        shared
+            .counters
+            .counting_frees(|| unsafe { self.guard.defer_unchecked(call) });
         let unflushed = self.local.unflushed.get() + bytes;
         self.local
             .unflushed
             .set(if unflushed < FLUSH_BYTES { unflushed } else { 0 });
         if unflushed >= FLUSH_BYTES {
-            self.guard.flush();
+            self.flush();
+        } else {
+            self.defer_again();
         }
-        self.defer_again();
     }
 
     fn flush(&self) {
         self.defer_again();
-        self.guard.flush();
+        self.local.shared.counters.counting_frees(|| self.guard.flush());
     }
 }

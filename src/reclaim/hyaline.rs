@@ -8,20 +8,12 @@
 //!
 //! **Progress.** Lock-free; the library issues a process-wide barrier (`membarrier`) once per batch.
 
-use std::cell::Cell;
-
-use super::{Counters, Guard, Heap, Leave, Reclaim, Retired, Totals};
+use super::{Counters, Guard, Heap, Leave, Reclaim, Retired, Totals, note_freed};
 
 /// A store's own seize collector.
 pub struct HyalineReclaim {
     collector: seize::Collector,
     counters: Counters,
-}
-
-thread_local! {
-    /// Objects and bytes this thread has freed, of all stores. seize hands a callback nothing but the object, so a
-    /// guard reads this before and after each of its calls, and counts the difference for its own store.
-    static FREED: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
 }
 
 /// What is kept for each thread here: nothing, since the library finds its own.
@@ -78,19 +70,6 @@ pub struct HyalineGuard<'a> {
     counters: &'a Counters,
 }
 
-impl HyalineGuard<'_> {
-    /// Runs `call` and counts what it made this thread free.
-    fn counting_frees<T>(counters: &Counters, call: impl FnOnce() -> T) -> T {
-        let before = FREED.get();
-        let result = call();
-        let after = FREED.get();
-        if after != before {
-            counters.mine().freed(after.0 - before.0, after.1 - before.1);
-        }
-        result
-    }
-}
-
 /// Frees one object for seize and counts it, or retires it once more if it asks for that.
 ///
 /// # Safety
@@ -119,8 +98,7 @@ unsafe fn reclaim_counted<T: Retired>(ptr: *mut T, _: &seize::Collector) {
     let bytes = unsafe { &*ptr }.bytes();
     // SAFETY: guaranteed by the caller.
     unsafe { T::reclaim(ptr, &Heap) };
-    let (objects, total) = FREED.get();
-    FREED.set((objects + 1, total + bytes as u64));
+    note_freed(bytes);
 }
 
 impl Guard for HyalineGuard<'_> {
@@ -139,19 +117,20 @@ impl Guard for HyalineGuard<'_> {
         self.counters.mine().retired(unsafe { &*ptr }.bytes());
         let guard = self.guard.as_ref().expect("set until the guard is dropped");
         // SAFETY: the contract of `retire` is that of `defer_retire`, and `T: Send`.
-        Self::counting_frees(self.counters, || unsafe { guard.defer_retire(ptr, expire::<T>) });
+        self.counters
+            .counting_frees(|| unsafe { guard.defer_retire(ptr, expire::<T>) });
     }
 
     fn flush(&self) {
         use seize::Guard as _;
         if let Some(guard) = &self.guard {
-            Self::counting_frees(self.counters, || guard.flush());
+            self.counters.counting_frees(|| guard.flush());
         }
     }
 }
 
 impl Drop for HyalineGuard<'_> {
     fn drop(&mut self) {
-        Self::counting_frees(self.counters, || drop(self.guard.take()));
+        self.counters.counting_frees(|| drop(self.guard.take()));
     }
 }

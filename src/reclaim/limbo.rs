@@ -39,6 +39,10 @@
 //!   waits for it to change. If it is later, T has unpinned since, by a release that S acquires, and everything T did is
 //!   before the freeing.
 //!
+//! On x86-64 T's exchange stands for its fence. That is an argument about the processor, whose exchanges hold later loads
+//! back, and not one about the language's model, in which the exchange orders less than a fence; everywhere else, under
+//! loom and under Miri, the fence itself is there.
+//!
 //! # Memory ordering
 //!
 //! | atomic | writer | reader | what the pair does |
@@ -66,7 +70,7 @@ use smallvec::SmallVec;
 use super::pool::Pool;
 use super::stack::Stack;
 use super::{Counts, Guard, Leave, Reclaim, Retired, Totals};
-use crate::sync::{AtomicPtr, AtomicU64, full_fence, order};
+use crate::sync::{AtomicPtr, AtomicU64, compiler_fence, full_fence, order};
 
 /// Objects in a full batch: enough that reading all turns costs little for each, few enough that two batches of small
 /// versions stay in the first-level cache.
@@ -74,6 +78,9 @@ const BATCH_OBJECTS: usize = if cfg!(loom) { 1 } else { 64 };
 
 /// Bytes in a full batch: some large values are not held back for the sake of a number.
 const BATCH_BYTES: usize = 64 << 10;
+
+/// Batches that one sealing frees at most. More than one, so that a backlog shrinks.
+const BATCHES_AT_ONCE: usize = 4;
 
 /// Empty batches that a thread keeps: room for what is retired while another thread is stopped for some milliseconds.
 const SPARE_BATCHES: usize = 512;
@@ -301,7 +308,7 @@ impl Reclaim for LimboReclaim {
 
     #[inline]
     fn pin<'a>(&'a self, local: &'a Limbo) -> LimboGuard<'a> {
-        debug_assert!(Arc::ptr_eq(&self.shared, &local.shared), "a guard belongs to one store");
+        assert!(Arc::ptr_eq(&self.shared, &local.shared), "a guard belongs to one store");
         local.pin();
         LimboGuard { limbo: local }
     }
@@ -334,6 +341,8 @@ impl Limbo {
                 // ORDERING: SeqCst: release as below, and on x86-64 an exchange is also the full fence that pairs with
                 // `seal`'s, at half of a fence instruction's cost.
                 turn.swap(now, order::LIMBO_PIN);
+                // That later loads stay later is the processor's promise; the compiler has to be told.
+                compiler_fence(order::LIMBO_PIN);
             } else {
                 // ORDERING: Release; the pin before this one stays before it. Pairs with `is_over`.
                 turn.store(now, order::PIN_TURN);
@@ -355,9 +364,9 @@ impl Limbo {
         }
     }
 
-    /// Seals the open batch and frees what can be freed.
+    /// Seals the open batch and frees what can be freed, up to so many batches.
     #[cold]
-    fn seal(&self, bags: &mut Bags) {
+    fn seal(&self, bags: &mut Bags, at_once: usize) {
         if !bags.open.garbage.is_empty() {
             let mut batch = std::mem::replace(&mut bags.open, bags.spare.pop().unwrap_or_default());
             self.shared.note_pinned(&mut batch);
@@ -365,9 +374,11 @@ impl Limbo {
         }
         self.shared.orphans.take_all(|batch| bags.sealed.push_back(batch));
         // INVARIANT 4: the first of them decides. An orphan may wait for longer, and holds the others back till then.
-        while let Some(first) = bags.sealed.front_mut()
-            && first.is_over()
-        {
+        // Some at a time: one operation must not pay for all that a stalled thread held back.
+        for _ in 0..at_once {
+            if !bags.sealed.front_mut().is_some_and(Batch::is_over) {
+                break;
+            }
             let mut batch = bags.sealed.pop_front().expect("there is a first");
             let open = &mut bags.open;
             // SAFETY: unlinked before the fence, and every thread pinned then has unpinned since.
@@ -382,7 +393,7 @@ impl Limbo {
 impl Leave for Limbo {
     fn leave(&self) {
         let mut bags = self.bags.borrow_mut();
-        self.seal(&mut bags);
+        self.seal(&mut bags, BATCHES_AT_ONCE);
         while let Some(batch) = bags.sealed.pop_front() {
             self.shared.orphans.push(batch);
         }
@@ -440,12 +451,12 @@ impl Guard for LimboGuard<'_> {
             free: free::<T>,
         });
         if bags.open.garbage.len() >= BATCH_OBJECTS || bags.open.bytes >= BATCH_BYTES {
-            self.limbo.seal(&mut bags);
+            self.limbo.seal(&mut bags, BATCHES_AT_ONCE);
         }
     }
 
     fn flush(&self) {
-        self.limbo.seal(&mut self.limbo.bags.borrow_mut());
+        self.limbo.seal(&mut self.limbo.bags.borrow_mut(), usize::MAX);
     }
 }
 

@@ -31,6 +31,7 @@ mod stack;
 mod threads;
 
 use std::alloc::{self, Layout};
+use std::cell::Cell;
 use std::ptr::NonNull;
 
 use crossbeam_utils::CachePadded;
@@ -73,7 +74,7 @@ pub unsafe trait Memory {
 #[inline]
 pub(crate) fn rounded(layout: Layout) -> Layout {
     let step = layout.align().max(GRANULE);
-    let size = layout.size().next_multiple_of(step);
+    let size = layout.size().max(1).next_multiple_of(step);
     Layout::from_size_align(size, step).expect("values are far shorter than the address space")
 }
 
@@ -88,7 +89,7 @@ pub struct Heap;
 unsafe impl Memory for Heap {
     fn allocate(&self, layout: Layout) -> NonNull<u8> {
         let layout = rounded(layout);
-        // SAFETY: a rounded layout is not of size zero, unless nothing was asked for, which nobody does.
+        // SAFETY: a rounded layout is not of size zero.
         let ptr = unsafe { alloc::alloc(layout) };
         NonNull::new(ptr).unwrap_or_else(|| alloc::handle_alloc_error(layout))
     }
@@ -103,8 +104,8 @@ unsafe impl Memory for Heap {
 ///
 /// # Safety
 ///
-/// `expire` and `reclaim` must be callable on any thread and never panic, and `reclaim` must free exactly what `ptr`
-/// owns.
+/// `expire` and `reclaim` must be callable on any thread, never panic and retire nothing, and `reclaim` must free exactly
+/// what `ptr` owns.
 pub unsafe trait Retired: Sized + Send {
     /// Called once, when no thread is left that was pinned at the retirement; `true` asks for one more grace period
     /// before [`reclaim`](Self::reclaim). For objects that something else than the structure they were unlinked from
@@ -256,6 +257,18 @@ impl Counts {
     }
 }
 
+thread_local! {
+    /// Objects and bytes this thread has freed, of all stores, through the libraries' collectors. Their callbacks know no
+    /// thread of the store, and may run when other thread-local variables are gone already.
+    static FREED: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
+}
+
+/// Notes that this thread has freed an object for a library's collector.
+fn note_freed(bytes: usize) {
+    let (objects, total) = FREED.get();
+    FREED.set((objects + 1, total + bytes as u64));
+}
+
 /// Counts of each thread, for collectors whose garbage is freed by threads that they do not name.
 #[derive(Default)]
 struct Counters {
@@ -266,6 +279,18 @@ impl Counters {
     #[inline]
     fn mine(&self) -> &Counts {
         self.threads.get_or(CachePadded::default)
+    }
+
+    /// Runs a call of the library and counts what it made this thread free.
+    #[inline]
+    fn counting_frees<T>(&self, call: impl FnOnce() -> T) -> T {
+        let before = FREED.get();
+        let result = call();
+        let after = FREED.get();
+        if after != before {
+            self.mine().freed(after.0 - before.0, after.1 - before.1);
+        }
+        result
     }
 
     fn totals(&self) -> Totals {
