@@ -1,0 +1,102 @@
+//! Memory that must not grow with time: what a program does for ever may not cost more and more.
+//!
+//! Each test does the same work in two halves and compares the resident memory after the first half with that after the
+//! second; so this is a binary of its own, and its tests run one after the other.
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+#![cfg(target_os = "linux")]
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use unlatched::{Database, RunId};
+
+const RUN: RunId = RunId::from_bytes([9; 16]);
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns the resident memory in bytes.
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096
+}
+
+thread_local! {
+    static LATE: RefCell<Option<Late>> = const { RefCell::new(None) };
+}
+
+/// Uses a database while its thread's local variables are being destroyed.
+struct Late(Arc<Database>);
+
+impl Drop for Late {
+    fn drop(&mut self) {
+        self.0.get(RUN, "k").unwrap();
+    }
+}
+
+/// Goal: threads that use the database in a destructor of a thread-local variable leave nothing behind. Method: such
+/// threads one after the other. The variable is older than what the engine keeps for the thread, so that the engine's is
+/// destroyed first.
+#[test]
+fn threads_that_use_it_at_their_very_end_leave_nothing_behind() {
+    let _alone = alone();
+    let database = Arc::new(Database::in_memory().unwrap());
+    let threads = || {
+        for _ in 0..2_000 {
+            let database = Arc::clone(&database);
+            let worker = move || {
+                LATE.with(|late| *late.borrow_mut() = Some(Late(Arc::clone(&database))));
+                database.put(RUN, "k", "v").unwrap();
+            };
+            thread::spawn(worker).join().unwrap();
+        }
+        resident()
+    };
+    let first = threads();
+    let second = threads();
+    assert!(second < first + (4 << 20), "{first} bytes, and then {second}");
+}
+
+/// Goal: a transaction costs what it writes, however often it writes it. Method: one key put again and again.
+#[test]
+fn a_transaction_keeps_only_the_last_value_of_a_key() {
+    let _alone = alone();
+    let database = Database::in_memory().unwrap();
+    let value = vec![7; 1 << 20];
+    let before = resident();
+    let grown = database
+        .transaction(RUN, |txn| {
+            for _ in 0..200 {
+                txn.put("k", &value)?;
+            }
+            Ok(resident().saturating_sub(before))
+        })
+        .unwrap();
+    assert!(grown < 20 << 20, "{grown} bytes for one value of a megabyte");
+}
+
+/// Goal: dead keys do not pile up while snapshots come and go: what the last snapshot held is collected under the next
+/// one. Method: one thread puts and deletes fresh keys, always under a snapshot, each for a thousand keys; so at most the
+/// keys of two snapshots and what waits for its turn can be garbage at once.
+#[test]
+fn dead_keys_do_not_pile_up_beside_short_snapshots() {
+    let _alone = alone();
+    let database = Database::in_memory().unwrap();
+    let mut number = 0_u64;
+    for _ in 0..200 {
+        let _snapshot = database.snapshot().unwrap();
+        for _ in 0..1_000 {
+            let key = number.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_be_bytes();
+            database.put(RUN, key, "v").unwrap();
+            assert!(database.delete(RUN, key).unwrap());
+            number += 1;
+        }
+    }
+    let live = database.stats().live_versions;
+    assert!(live < 10_000, "{live} versions are left of {number} keys, all deleted");
+}
