@@ -151,10 +151,10 @@ impl Database {
         value: impl AsRef<[u8]>,
     ) -> Result<Timestamp> {
         self.engine.check_open()?;
-        let value = value.as_ref();
-        check_key(key.as_ref())?;
+        let (key, value) = (key.as_ref(), value.as_ref());
+        check_key(key)?;
         check_value(value.len())?;
-        let key = Key::new(run.borrow(), TypeTag::Raw, key.as_ref());
+        let key = Key::new(run.borrow(), TypeTag::Raw, key);
         let swapped = self
             .engine
             .store()

@@ -150,6 +150,10 @@ pub mod pause {
 
         /// Tells the hook, if there is one, that this thread reached `step`.
         pub(crate) fn reached(step: super::Step) {
+            // A thread at its end has no hook any more.
+            #[cfg(not(loom))]
+            let hook = HOOK.try_with(|slot| slot.borrow_mut().take()).ok().flatten();
+            #[cfg(loom)]
             let hook = HOOK.with(|slot| slot.borrow_mut().take());
             if let Some(mut hook) = hook {
                 hook(step);

@@ -1,13 +1,11 @@
 //! Memory that must not grow with time: what a program does for ever may not cost more and more.
 //!
-//! Each test does the same work in two halves and compares the resident memory after the first half with that after the
-//! second; so this is a binary of its own, and its tests run one after the other.
+//! Some look at the resident memory of the process; so this is a binary of its own, and its tests run one after the other.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 #![cfg(target_os = "linux")]
 
-use std::cell::RefCell;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use unlatched::{Database, RunId};
@@ -24,42 +22,6 @@ fn alone() -> MutexGuard<'static, ()> {
 fn resident() -> usize {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap();
     text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4_096
-}
-
-thread_local! {
-    static LATE: RefCell<Option<Late>> = const { RefCell::new(None) };
-}
-
-/// Uses a database while its thread's local variables are being destroyed.
-struct Late(Arc<Database>);
-
-impl Drop for Late {
-    fn drop(&mut self) {
-        self.0.get(RUN, "k").unwrap();
-    }
-}
-
-/// Goal: threads that use the database in a destructor of a thread-local variable leave nothing behind. Method: such
-/// threads one after the other. The variable is older than what the engine keeps for the thread, so that the engine's is
-/// destroyed first.
-#[test]
-fn threads_that_use_it_at_their_very_end_leave_nothing_behind() {
-    let _alone = alone();
-    let database = Arc::new(Database::in_memory().unwrap());
-    let threads = || {
-        for _ in 0..4_000 {
-            let database = Arc::clone(&database);
-            let worker = move || {
-                LATE.with(|late| *late.borrow_mut() = Some(Late(Arc::clone(&database))));
-                database.put(RUN, "k", "v").unwrap();
-            };
-            thread::spawn(worker).join().unwrap();
-        }
-        resident()
-    };
-    let first = threads();
-    let second = threads();
-    assert!(second < first + (4 << 20), "{first} bytes, and then {second}");
 }
 
 /// Goal: a transaction costs what it writes, however often it writes it. Method: one key put again and again.
@@ -130,7 +92,9 @@ fn a_hot_chain_stays_short_under_a_snapshot() {
     let snapshot = database.snapshot().unwrap();
     let mut most = 0;
     thread::scope(|scope| {
-        let write = || (0..500_000_u64).for_each(|number| drop(database.put(RUN, "k", number.to_le_bytes()).unwrap()));
+        let write = || (0..500_000_u64).for_each(|number| {
+            database.put(RUN, "k", number.to_le_bytes()).unwrap();
+        });
         let writers = [scope.spawn(write), scope.spawn(write)];
         while writers.iter().any(|writer| !writer.is_finished()) {
             most = most.max(database.stats().live_versions);

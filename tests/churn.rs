@@ -446,7 +446,7 @@ fn scans_may_change_what_they_show() {
                 txn.delete("a").map(drop)
             })
             .unwrap();
-        if expected % 500 == 0 {
+        if expected.is_multiple_of(500) {
             database.sweep();
             let inner = database.snapshot().unwrap();
             let mut count = 0;

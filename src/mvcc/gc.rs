@@ -104,7 +104,8 @@ pub(super) struct Local {
 /// A key where something was left behind.
 struct Remembered {
     key: Key,
-    /// The commit that left it there. If there has been another since, that one's thread remembers the key.
+    /// The commit that left it there: if there has been another since, that one's thread remembers the key. ABSENT if the
+    /// whole chain is to be looked at in any case.
     written: Timestamp,
     /// How often it was looked for since.
     tries: u8,
@@ -135,17 +136,21 @@ impl Local {
         } else {
             self.sweeping = true;
             self.left_behind = true;
-            self.forgotten += usize::from(remembered.tries == 0);
+            self.forgotten += 1;
         }
     }
 
-    /// Remembers a key whose chain a helper may have inserted too late, for a transaction that was decided meanwhile.
-    pub(super) fn remember_late(&mut self, key: &Key) {
-        self.remember(Remembered {
-            key: key.clone(),
-            written: Timestamp::ABSENT,
-            tries: 0,
-        });
+    /// Remembers a key whose whole chain is to be looked at, whoever wrote it last: a race was lost there, or something
+    /// was linked for a transaction that was decided already.
+    pub(super) fn remember_whole(&mut self, key: &Key) {
+        let is_known = |known: &Remembered| known.written == Timestamp::ABSENT && known.key == *key;
+        if !self.remembered.iter().any(is_known) {
+            self.remember(Remembered {
+                key: key.clone(),
+                written: Timestamp::ABSENT,
+                tries: 0,
+            });
+        }
     }
 
     /// Says whether anything is to be collected, as far as this thread knows.
@@ -161,6 +166,8 @@ pub(super) struct Tidied {
     pub(super) retired: u64,
     /// Something had to stay that will be garbage later.
     left_behind: bool,
+    /// Another pruner was in the way, so that there may be garbage deeper down where no writer looks.
+    lost: bool,
     /// A dead key waits only for the clock to pass its tombstone.
     wants_tick: bool,
 }
@@ -208,7 +215,9 @@ where
             }
         }
         // Not before: the transaction that wrote it still has its snapshot.
-        if tidied.left_behind || version.value().is_none() {
+        if tidied.lost {
+            local.remember_whole(key);
+        } else if tidied.left_behind || version.value().is_none() {
             local.remember(Remembered {
                 key: key.clone(),
                 written: timestamp,
@@ -232,11 +241,7 @@ where
             guard.count_unlinked(tidied.retired);
             if tidied.left_behind {
                 // Whoever wrote last, the aborted version at the head is this thread's.
-                local.remember(Remembered {
-                    key: key.clone(),
-                    written: Timestamp::ABSENT,
-                    tries: 0,
-                });
+                local.remember_whole(key);
                 local.owed += 1;
             }
         }
@@ -348,11 +353,13 @@ where
         sum
     }
 
-    /// Says whether a chain has a version committed at `timestamp` or later: its writer looks after it.
+    /// Says whether a chain has a value committed at `timestamp` or later: its writer looks after it. A tombstone is
+    /// written once, and if its key is not written again nobody looks after it for long.
     fn was_written_since(&self, timestamp: Timestamp, chain: &Chain, guard: &Pin<'_, R>) -> bool {
         match chain.head(guard.raw()) {
             Head::Version(version) => {
-                matches!(version.word(guard.raw()), Word::Own(Status::Committed(written)) if written >= timestamp)
+                version.value().is_some()
+                    && matches!(version.word(guard.raw()), Word::Own(Status::Committed(written)) if written >= timestamp)
             }
             Head::Empty { .. } | Head::Sealed => false,
         }
@@ -378,6 +385,7 @@ where
                 },
                 None => Tidied {
                     left_behind: true,
+                    lost: true,
                     ..Tidied::default()
                 },
             };
@@ -388,13 +396,17 @@ where
         };
         let older_timestamp = self.committed(older, guard);
         if view.hides(older_timestamp, timestamp) {
-            tidied.retired = u64::from(version.unlink_next(older, guard.raw()));
+            tidied.lost = !version.unlink_next(older, guard.raw());
+            tidied.retired = u64::from(!tidied.lost);
         } else if older_timestamp <= view.watermark() {
-            tidied.retired = older.cut(guard.raw()).unwrap_or(0);
+            let cut = older.cut(guard.raw());
+            tidied.lost = cut.is_none();
+            tidied.retired = cut.unwrap_or(0);
         } else if let Some(oldest) = older.next(guard.raw())
             && view.hides(self.committed(oldest, guard), older_timestamp)
         {
-            tidied.retired = u64::from(older.unlink_next(oldest, guard.raw()));
+            tidied.lost = !older.unlink_next(oldest, guard.raw());
+            tidied.retired = u64::from(!tidied.lost);
         }
         tidied
     }

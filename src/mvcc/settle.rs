@@ -232,7 +232,7 @@ where
                 // It was aborted, or is decided and all is linked. What this thread may just have inserted for it is
                 // nobody's now.
                 if word.is_none() {
-                    guard.gc().remember_late(key);
+                    guard.gc().remember_whole(key);
                 }
                 return None;
             }
@@ -257,7 +257,7 @@ where
                 Ok(version) => {
                     if matches!(transaction.status(), Status::Aborted(_)) {
                         // Linked too late (invariant 2): nobody looks for it here.
-                        guard.gc().remember_late(key);
+                        guard.gc().remember_whole(key);
                     }
                     return Some(version);
                 }

@@ -29,8 +29,9 @@
 //!
 //! # Progress
 //!
-//! Lock-free. A thread that uses a store while its own thread-local variables are being destroyed gets a record too,
-//! which nobody gives back before the store is dropped.
+//! Lock-free. A thread that uses a store while its own thread-local variables are being destroyed may come too late for
+//! its end to be noticed. It gets a record too, which nobody gives back before the store is dropped: some kilobytes for
+//! each thread that does so.
 
 use std::cell::{Cell, RefCell};
 use std::ptr;
@@ -158,6 +159,11 @@ impl<S: Send + Sync + 'static, L: Send + Leave + 'static> Threads<S, L> {
     /// Looks the record up in the thread's list, or takes one.
     #[cold]
     fn find(&self, create: impl FnOnce() -> Record<S, L>) -> &Record<S, L> {
+        let recent = RECENT.with(|recent| recent.iter().map(Cell::get).find(|entry| entry.0 == self.id));
+        if let Some((_, slot)) = recent {
+            // SAFETY: as in `mine`.
+            return unsafe { &(*slot.cast::<Slot<S, L>>()).record };
+        }
         let known = HELD.try_with(|held| {
             let held = held.0.borrow();
             held.iter().find(|held| held.id == self.id).map(|held| held.slot)
@@ -180,7 +186,14 @@ impl<S: Send + Sync + 'static, L: Send + Leave + 'static> Threads<S, L> {
                 });
             }
         });
-        RECENT.with(|recent| recent[(self.id % RECENT_STORES as u64) as usize].set((self.id, slot)));
+        let is_held = HELD.try_with(|_| ()).is_ok();
+        RECENT.with(|recent| {
+            let own = &recent[(self.id % RECENT_STORES as u64) as usize];
+            // At the thread's end this is the only trace of the record: it takes nobody's place if there is another.
+            let free = recent.iter().find(|entry| entry.get() == NOTHING);
+            let entry = if is_held { own } else { free.unwrap_or(own) };
+            entry.set((self.id, slot));
+        });
         // SAFETY: as in `mine`.
         unsafe { &(*slot.cast::<Slot<S, L>>()).record }
     }
