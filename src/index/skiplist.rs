@@ -100,6 +100,7 @@ mod scout;
 mod walk;
 
 use std::cmp::Ordering;
+#[cfg(not(loom))]
 use std::hash::BuildHasher;
 use std::ops::{Bound, ControlFlow};
 use std::sync::Arc;
@@ -123,6 +124,7 @@ pub struct SkipList<V: Send, const HINTS: bool = true> {
     /// Dropped after the nodes; what is retired may outlive both.
     hints: Arc<Hints<node::Node<V>>>,
     /// Makes the heights of this list's nodes unpredictable.
+    #[cfg(not(loom))]
     seed: u64,
     /// How many levels hold nodes, or held some: where a search begins. A hint.
     levels: AtomicUsize,
@@ -182,6 +184,7 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
             } else {
                 Hints::off()
             }),
+            #[cfg(not(loom))]
             seed: std::collections::hash_map::RandomState::new().hash_one(0),
             levels: AtomicUsize::new(1),
         }

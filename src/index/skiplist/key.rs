@@ -58,6 +58,7 @@ impl<'k> SearchKey<'k> {
     }
 
     /// Returns a hash of the key, different for each seed.
+    #[cfg(not(loom))]
     #[inline]
     pub(super) fn hash(&self, seed: u64) -> u64 {
         let fold = |a: u64, b: u64| {
