@@ -92,9 +92,11 @@ fn a_hot_chain_stays_short_under_a_snapshot() {
     let snapshot = database.snapshot().unwrap();
     let mut most = 0;
     thread::scope(|scope| {
-        let write = || (0..500_000_u64).for_each(|number| {
-            database.put(RUN, "k", number.to_le_bytes()).unwrap();
-        });
+        let write = || {
+            (0..500_000_u64).for_each(|number| {
+                database.put(RUN, "k", number.to_le_bytes()).unwrap();
+            })
+        };
         let writers = [scope.spawn(write), scope.spawn(write)];
         while writers.iter().any(|writer| !writer.is_finished()) {
             most = most.max(database.stats().live_versions);
