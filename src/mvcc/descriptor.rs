@@ -113,15 +113,14 @@ fn layout_of(count: usize, value_bytes: usize) -> Layout {
 // SAFETY: gives back the allocation that `new_descriptor` made, after dropping its keys; no user code runs.
 unsafe impl Retired for Descriptor {
     unsafe fn reclaim<M: Memory>(ptr: *mut Self, memory: &M) {
-        let descriptor = DescriptorRef {
-            ptr,
-            lifetime: PhantomData,
-        };
-        let layout = layout_of(descriptor.count, descriptor.value_bytes);
-        for number in 0..descriptor.count {
-            // SAFETY: initialised by `new_descriptor`, and dropped here alone.
-            unsafe { descriptor.entry_ptr(number).drop_in_place() };
-        }
+        // SAFETY: still allocated, by contract.
+        let descriptor = unsafe { &*ptr };
+        let (count, value_bytes) = (descriptor.count, descriptor.value_bytes);
+        let layout = layout_of(count, value_bytes);
+        // SAFETY: the entries follow the header in the same allocation.
+        let entries = std::ptr::slice_from_raw_parts_mut(unsafe { ptr.add(1) }.cast::<Entry>(), count);
+        // SAFETY: initialised by `new_descriptor`, and dropped here alone.
+        unsafe { entries.drop_in_place() };
         // SAFETY: the only call, by contract; the fields need dropping in loom builds, where atomics are registered.
         unsafe { ptr.drop_in_place() };
         // SAFETY: a descriptor is not at address zero.
