@@ -120,10 +120,13 @@ impl List {
 
     /// Walks the whole list; returns the places in the order in which they came.
     fn walk(&self, direction: Direction) -> Vec<u8> {
+        self.walk_between((Bound::Unbounded, Bound::Unbounded), direction)
+    }
+
+    fn walk_between(&self, bounds: (Bound<&Key>, Bound<&Key>), direction: Direction) -> Vec<u8> {
         self.pinned(|list, guard| {
             let mut places = Vec::new();
-            let all = (Bound::Unbounded, Bound::Unbounded);
-            Index::<_, ModelReclaim>::walk(list, all, direction, guard, |node: Found<'_>| {
+            Index::<_, ModelReclaim>::walk(list, bounds, direction, guard, |node: Found<'_>| {
                 places.push(node.key().user_key()[0]);
                 ControlFlow::Continue(())
             });
@@ -315,4 +318,18 @@ fn a_walk_up_sees_what_stays() {
 one!(a_walk_down_sees_what_stays, 2);
 fn a_walk_down_sees_what_stays() {
     walk_beside_changes(Direction::Descending);
+}
+
+// Two threads: insert y | walk up from z behind it, and down from x before it.
+// Neither shows y. A walk up did that read the link before z a second time.
+one!(a_walk_stays_within_its_bounds, 3);
+fn a_walk_stays_within_its_bounds() {
+    let list = List::with(&[(1, LOW), (3, LOW)]);
+    let other = list.spawn(|list| list.insert(2, HIGH));
+    let (low, high) = (key(3, LOW), key(1, LOW));
+    let up = list.walk_between((Bound::Included(&low), Bound::Unbounded), Direction::Ascending);
+    let down = list.walk_between((Bound::Unbounded, Bound::Included(&high)), Direction::Descending);
+    assert_eq!((up, down), (vec![3], vec![1]));
+    assert!(other.join().unwrap());
+    list.ends_with(&[1, 2, 3], 0);
 }

@@ -15,7 +15,7 @@ use std::cmp::Ordering;
 use std::ops::{Bound, ControlFlow};
 
 use super::key::SearchKey;
-use super::node::NodeRef;
+use super::node::{Next, NodeRef};
 use super::scout::{Scout, TRACKED};
 use super::{SkipList, prefetch_below};
 use crate::reclaim::Guard;
@@ -27,15 +27,21 @@ const BLOCK: usize = if cfg!(loom) { 2 } else { 256 };
 const BLOCK_AT_FIRST: usize = 4;
 
 impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
-    /// Returns the last nodes, at the lowest levels, that are before everything from `low` on.
-    fn path_to<'g, G: Guard>(&'g self, low: &Bound<SearchKey<'_>>, guard: &'g G) -> [NodeRef<'g, V>; TRACKED] {
+    /// Returns the last nodes, at the lowest levels, that are before everything from `low` on, and the link that led from
+    /// there into the range. Read once more, that link might lead to a node before the range, inserted meanwhile.
+    fn path_to<'g, G: Guard>(
+        &'g self,
+        low: &Bound<SearchKey<'_>>,
+        guard: &'g G,
+    ) -> ([NodeRef<'g, V>; TRACKED], Next<'g, V>) {
         let mut before = self.head.node();
         let mut path = [before; TRACKED];
         let (key, with_equal) = match low {
-            Bound::Unbounded => return path,
+            Bound::Unbounded => return (path, before.link(0).load(guard)),
             Bound::Included(key) => (key, false),
             Bound::Excluded(key) => (key, true),
         };
+        let mut first = Next::END;
         for level in (0..self.levels()).rev() {
             let mut next = before.link(level).load(guard);
             prefetch_below(before, level, guard);
@@ -56,8 +62,9 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
             if level < TRACKED {
                 path[level] = before;
             }
+            first = next;
         }
-        path
+        (path, first)
     }
 
     /// Visits the nodes of a range in ascending order.
@@ -69,8 +76,7 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
         ahead: impl Fn(&'g V),
         mut visit: impl FnMut(NodeRef<'g, V>) -> ControlFlow<()>,
     ) {
-        let path = self.path_to(&low, guard);
-        let mut next = path[0].link(0).load(guard);
+        let (path, mut next) = self.path_to(&low, guard);
         let mut scout = Scout::new(path, expected);
         // Nodes may have been linked behind the path's end since, before the range.
         let mut is_inside = matches!(low, Bound::Unbounded);
@@ -90,7 +96,8 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
                 return;
             }
             if !scout.follow(node, &high, &ahead, guard) {
-                scout.start_from(self.path_to(&Bound::Excluded(node.search_key()), guard));
+                let (path, _) = self.path_to(&Bound::Excluded(node.search_key()), guard);
+                scout.start_from(path);
             }
             if visit(node).is_break() {
                 return;
