@@ -160,7 +160,7 @@ impl<'db> Snapshot<'db> {
             (bounds.0.as_ref(), bounds.1.as_ref()),
             Direction::Ascending,
             at,
-            VISIT_BATCH,
+            (VISIT_BATCH, None),
             &mut show,
         ) {
             bounds.0 = Bound::Excluded(last);
@@ -272,7 +272,7 @@ impl<'s> Scan<'s> {
         while buffer.is_empty() && !self.exhausted {
             let bounds = (self.bounds.0.as_ref(), self.bounds.1.as_ref());
             let (store, at) = (self.snapshot.engine.store(), self.snapshot.timestamp());
-            let end = store.scan(bounds, direction, at, SCAN_BATCH, |key, value| {
+            let end = store.scan(bounds, direction, at, (SCAN_BATCH, Some(SCAN_BATCH)), |key, value| {
                 buffer.push_back((user_key(key).to_vec(), value.to_vec()));
                 ControlFlow::Continue(())
             });

@@ -130,6 +130,10 @@ const EVICT_ONE_IN: u32 = 16;
 /// A store that finds its bucket full looks around once in this many times.
 const SAMPLE_ONE_IN: u32 = 4;
 
+/// The share of ways taken from which the table doubles. Under loom, where a bucket has two, a table that has just doubled
+/// must not be as crowded as before.
+const CROWDED: (usize, usize) = if cfg!(loom) { (4, 5) } else { (2, 3) };
+
 /// Buckets that are looked at. With fewer, a table much larger than the sample would be sure to meet a crowded spot
 /// long before it is crowded.
 const SAMPLE_BUCKETS: usize = 16;
@@ -421,7 +425,7 @@ impl<N: Hinted> Hints<N> {
         }
     }
 
-    /// Says whether two ways in three are taken in the buckets after number `at`.
+    /// Says whether the table is crowded in the buckets after number `at`.
     fn is_crowded(&self, at: usize) -> bool {
         let size = self.size();
         let buckets = SAMPLE_BUCKETS.min(size);
@@ -431,7 +435,7 @@ impl<N: Hinted> Hints<N> {
             // ORDERING: Relaxed; only counted.
             .filter(|way| !way.load(order::CLEAR_HINT).is_null())
             .count();
-        3 * taken >= 2 * WAYS * buckets
+        CROWDED.1 * taken >= CROWDED.0 * WAYS * buckets
     }
 
     /// Doubles the table, unless it is as large as it may become or has buckets left to split; says whether it did.

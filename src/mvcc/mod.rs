@@ -146,9 +146,6 @@ pub(crate) enum Scanned {
     UntilBreak,
 }
 
-/// Nodes that a scan is ahead of the one it reads, so that their versions are on the way meanwhile.
-const SCAN_AHEAD: usize = 8;
-
 impl<I, R, C> VersionedStore<I, R, C>
 where
     I: Index<Chain, R>,
@@ -225,17 +222,18 @@ where
     }
 
     /// Gives keys and values between two keys, as of `at`, to `visit`, which may use the store itself. Looks at up to
-    /// `limit` keys, pinned all the while, and says where it ended.
+    /// `limit` keys, pinned all the while, and says where it ended. `expected` is about how many it will look at, if that
+    /// is known.
     pub(crate) fn scan(
         &self,
         bounds: (Bound<&Key>, Bound<&Key>),
         direction: Direction,
         at: Timestamp,
-        limit: usize,
+        (limit, expected): (usize, Option<usize>),
         visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
     ) -> Scanned {
         let guard = self.pin();
-        self.scan_pinned(bounds, direction, at, limit, visit, &guard)
+        self.scan_pinned(bounds, direction, at, (limit, expected), visit, &guard)
     }
 
     fn scan_pinned<'g>(
@@ -243,7 +241,7 @@ where
         bounds: (Bound<&Key>, Bound<&Key>),
         direction: Direction,
         at: Timestamp,
-        limit: usize,
+        (limit, expected): (usize, Option<usize>),
         mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
         guard: &'g Pin<'_, R>,
     ) -> Scanned {
@@ -254,35 +252,22 @@ where
                 None => ControlFlow::Continue(()),
             }
         };
-        let mut ahead: [Option<I::Node<'g>>; SCAN_AHEAD] = [const { None }; SCAN_AHEAD];
         let mut visited = 0;
         let mut end = Scanned::Everything;
-        self.index.walk(bounds, direction, guard, |node| {
-            node.value().prefetch();
+        let visit = |node: I::Node<'g>| {
             visited += 1;
-            if visited == limit {
-                end = Scanned::UpTo(node.key());
-            }
-            if let Some(earlier) = ahead[visited % SCAN_AHEAD].replace(node)
-                && show(earlier).is_break()
-            {
+            let key = (visited == limit).then(|| node.key());
+            if show(node).is_break() {
                 end = Scanned::UntilBreak;
-                return ControlFlow::Break(());
+            } else if let Some(key) = key {
+                end = Scanned::UpTo(key);
+            } else {
+                return ControlFlow::Continue(());
             }
-            if visited == limit {
-                return ControlFlow::Break(());
-            }
-            ControlFlow::Continue(())
-        });
-        if !matches!(end, Scanned::UntilBreak) {
-            for step in 1..=SCAN_AHEAD {
-                if let Some(node) = ahead[(visited + step) % SCAN_AHEAD].take()
-                    && show(node).is_break()
-                {
-                    return Scanned::UntilBreak;
-                }
-            }
-        }
+            ControlFlow::Break(())
+        };
+        self.index
+            .walk_ahead(bounds, direction, expected, guard, Chain::prefetch, visit);
         end
     }
 

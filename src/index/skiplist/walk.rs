@@ -78,19 +78,11 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
     ) {
         let (path, mut next) = self.path_to(&low, guard);
         let mut scout = Scout::new(path, expected);
-        // Nodes may have been linked behind the path's end since, before the range.
-        let mut is_inside = matches!(low, Bound::Unbounded);
         while let Some(node) = next.node() {
             let after = node.link(0).load(guard);
             next = after;
             if after.is_marked() {
                 continue;
-            }
-            if !is_inside {
-                if is_before(node, &low) {
-                    continue;
-                }
-                is_inside = true;
             }
             if is_beyond(node, &high) {
                 return;
