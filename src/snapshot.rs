@@ -21,6 +21,9 @@ const SCAN_BATCH: usize = 64;
 /// Keys that a scan looks at while pinned once, if it shows what it finds where it lies.
 const VISIT_BATCH: usize = 1_024;
 
+/// Keys that a scan is taken to look at if nobody knows: the memory of that many is asked for ahead of it.
+const EXPECTED_VISITS: usize = 100;
+
 /// What a scan hands out: the user's key and the value.
 type Record = (Vec<u8>, Vec<u8>);
 
@@ -160,7 +163,7 @@ impl<'db> Snapshot<'db> {
             (bounds.0.as_ref(), bounds.1.as_ref()),
             Direction::Ascending,
             at,
-            (VISIT_BATCH, None),
+            (VISIT_BATCH, Some(EXPECTED_VISITS)),
             &mut show,
         ) {
             bounds.0 = Bound::Excluded(last);
