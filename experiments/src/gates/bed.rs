@@ -293,10 +293,10 @@ impl<E: Engine> Bed<E> {
     /// # Errors
     ///
     /// Returns what the engine refused, or what its threads wrote and it lost.
-    pub fn count_allocations(&self, task: Task, operations: u64) -> Result<CountedRun<Counts>, Invalid> {
-        self.drive_counted(task, 2 * operations, |_, work| Counting {
+    pub fn count_allocations(&self, task: Task, warm_up: u64, operations: u64) -> Result<CountedRun<Counts>, Invalid> {
+        self.drive_counted(task, warm_up + operations, |_, work| Counting {
             work,
-            warm_up: operations,
+            warm_up,
             before: allocations::current(),
         })
     }

@@ -50,7 +50,9 @@ pub fn snapshot_allocations<S: Engine>(context: &mut Context, bed: &Bed<S>) {
         } else if threads > context.processors {
             Figure::not_measurable(too_few(threads, context.processors))
         } else {
-            let counts = counted::worst_part(operations, |part| bed.count_allocations(task, part));
+            let counts = counted::median_part(operations, |part| {
+                bed.count_allocations(task, counted::WARM_UP * part, part)
+            });
             counted::figure(counts, operations * threads as u64 / counted::PARTS)
         };
         context.sheet.record(measure, figure);
