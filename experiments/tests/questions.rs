@@ -165,7 +165,7 @@ fn wrong_usage_exits_with_three_and_says_what_to_do() {
         (&["question", "index", "--only", "mars"], "its sides are unlatched"),
         (
             &["question", "reclamation", "--only", "m3"],
-            "its sides are crossbeam+epoch",
+            "its sides are skiplist+hints+limbo",
         ),
         (&["question", "long-reader", "--rounds", "3"], "leave out --rounds"),
         (&["question", "index", "--seed", "minus"], "invalid value"),
