@@ -134,31 +134,31 @@ fn engine_that_makes_up_its_reads_comes_out_invalid() {
     }
 }
 
-// Goal: sound reads are not accused. Method: the same run over the engine and everything beside it.
+// Goal: sound reads are not accused. Method: the same run over the engine and everything beside it, again if the
+// machine's other load spoilt a side, whose figure is then missing.
 #[test]
 fn engine_that_reads_what_is_stored_is_not_accused() {
-    let report = run::<Unlatched>(tiny(&["2"])).expect("it opens");
-    for line in &report.outcomes {
-        assert!(!line.reason.contains("wrong"), "{}: {}", line.entry.id, line.reason);
-    }
-    let get = report.outcomes.iter().find(|line| line.entry.id == "get_mean_100k");
-    let get = get.expect("selected");
-    if get.verdict != Verdict::Invalid {
-        for engine in [
-            "m3",
-            "m3-cheap",
-            "sharded",
-            "sharded-txn",
-            "crossbeam-skiplist",
-            "hash-map",
-        ] {
-            assert!(
-                get.engines.contains_key(engine),
-                "{engine} is missing: {:?}",
-                get.engines
-            );
+    let mut missing = vec![
+        "m3",
+        "m3-cheap",
+        "sharded",
+        "sharded-txn",
+        "crossbeam-skiplist",
+        "hash-map",
+    ];
+    for _ in 0..10 {
+        let report = run::<Unlatched>(tiny(&["2"])).expect("it opens");
+        for line in &report.outcomes {
+            assert!(!line.reason.contains("wrong"), "{}: {}", line.entry.id, line.reason);
+        }
+        let get = report.outcomes.iter().find(|line| line.entry.id == "get_mean_100k");
+        let get = get.expect("selected");
+        missing.retain(|engine| get.verdict != Verdict::Invalid && !get.engines.contains_key(*engine));
+        if missing.is_empty() {
+            return;
         }
     }
+    panic!("never beside the engine: {missing:?}");
 }
 
 // Goal: a machine does not decide about threads that it has no processors for. Method: all thread counts are asked for;
