@@ -4,7 +4,7 @@
 //! checked by addresses. In builds with debug assertions each write to an atomic, also one that an exchange only
 //! tried, notes its line in a set of this thread's own; a test runs two threads and intersects the sets. Plain writes
 //! go to memory that a thread has for itself until it publishes it, and are noted where that memory is handed out
-//! ([`wrote`] in the pool). Other builds take the standard atomics and have none of this.
+//! (`wrote`, in the pool). Other builds take the standard atomics and have none of this.
 
 #![forbid(unsafe_code)]
 

@@ -5,7 +5,7 @@
 //! Method: the global allocator counts for each thread by itself. Each thread overwrites or reads a run of its own,
 //! first some operations uncounted and then those that count; with two threads both are under way at once. An
 //! operation's figure is the larger of what was obtained and what was given back, over the operations of all threads:
-//! memory that only goes is no steady state either. The operations are counted in [`PARTS`] parts, each after a warm-up
+//! memory that only goes is no steady state either. The operations are counted in `PARTS` parts, each after a warm-up
 //! of its own, and the median part counts. A part in which a thread waited for its processor is left out: a thread that
 //! is stopped inside an operation holds back what the others retire, and they need memory meanwhile; without any
 //! other part the figure is invalid. The hot path as a whole is all of [`PATH`] together, the facade's

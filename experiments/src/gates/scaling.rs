@@ -5,7 +5,7 @@
 //! Method: each thread has a run with as many keys as the checklist says, in one store that holds the runs of the
 //! most threads in the comparison. One thread and every other count are sides of one campaign, the ceiling (threads
 //! that share nothing at all) among them; a ratio is formed within each round. Gets and transactions are held to their
-//! share of that ceiling ([`SHARES`]), which says what the engine loses apart from what the machine does. A threshold that the ceiling's interval
+//! share of that ceiling (`SHARES`), which says what the engine loses apart from what the machine does. A threshold that the ceiling's interval
 //! does not clear decides nothing here. For more threads than processors nothing is measured: Amdahl's law fitted to
 //! the most threads measured is printed as a prediction.
 //! Command: `experiments gates --only 3`.
