@@ -256,7 +256,8 @@ where
             match self.link(chain, head, newest, version, guard) {
                 Ok(version) => {
                     if matches!(transaction.status(), Status::Aborted(_)) {
-                        // Linked too late (invariant 2): nobody looks for it here.
+                        // Aborted meanwhile. The owner tidies up after itself, but it may be stopped, or have looked
+                        // here before.
                         guard.gc().remember_whole(key);
                     }
                     return Some(version);
@@ -295,3 +296,8 @@ where
         Ok(version)
     }
 }
+
+// The steps at which threads are stopped exist in builds with debug assertions alone.
+#[cfg(all(test, debug_assertions, not(loom)))]
+#[path = "settle_tests.rs"]
+mod tests;
