@@ -115,7 +115,7 @@ use std::ptr::{self, NonNull};
 use crossbeam_utils::CachePadded;
 
 use super::buckets::{Bucket, Buckets, WAYS};
-use crate::reclaim::Guard;
+use crate::reclaim::{Guard, prefetch};
 use crate::sync::{AtomicPtr, AtomicUsize, order};
 
 /// Most memory that the table of an index takes by default, in bytes: room for some 24 million keys.
@@ -531,16 +531,6 @@ fn hint_to<N>(node: NonNull<N>, hash: u64) -> Option<*mut N> {
 #[inline(always)]
 fn node_of<N>(hint: *mut N) -> *const N {
     hint.map_addr(|address| address & ADDRESS).cast_const()
-}
-
-/// Asks the processor for a node's line.
-#[inline(always)]
-fn prefetch<N>(_node: *const N) {
-    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
-    // SAFETY: a prefetch is a hint: it reads nothing that the program could see, and never faults.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(_node.cast());
-    }
 }
 
 /// Loads a hint that is to be followed.

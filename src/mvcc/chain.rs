@@ -56,7 +56,7 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 
-use crate::reclaim::{Guard, Heap, Memory, Retired, Tracked};
+use crate::reclaim::{Guard, Heap, Memory, Retired, Tracked, prefetch};
 use crate::sync::pause::{self, Step};
 use crate::sync::{AtomicPtr, order};
 use crate::types::Timestamp;
@@ -494,12 +494,7 @@ impl Chain {
     #[inline]
     pub(crate) fn prefetch(&self) {
         // ORDERING: Relaxed; nothing is read through it.
-        let _head = self.head.load(order::COUNT);
-        #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
-        // SAFETY: a prefetch is a hint: it reads nothing that the program could see, and never faults.
-        unsafe {
-            std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(_head.cast_const().cast());
-        }
+        prefetch(self.head.load(order::COUNT));
     }
 
     /// Links `version` at the head if that still is `expected`, which must not be [`Head::Sealed`]. `version`'s next is

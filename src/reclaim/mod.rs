@@ -26,6 +26,7 @@ mod limbo;
 #[cfg(loom)]
 mod model;
 mod pool;
+mod prefetch;
 mod stack;
 #[cfg(not(loom))]
 mod threads;
@@ -42,6 +43,7 @@ pub use self::hyaline::HyalineReclaim;
 pub use self::limbo::LimboReclaim;
 #[cfg(loom)]
 pub use self::model::{ModelReclaim, ModelSlot};
+pub(crate) use self::prefetch::prefetch;
 #[cfg(not(loom))]
 pub use self::threads::Leave;
 #[cfg(not(loom))]

@@ -39,7 +39,7 @@ use std::sync::Arc;
 
 use super::super::hints::{Hinted, Hints, KeyHash};
 use super::key::{PADDED, SearchKey, WORDS};
-use crate::reclaim::{Guard, Heap, Memory, Retired, Tracked};
+use crate::reclaim::{Guard, Heap, Memory, Retired, Tracked, prefetch};
 use crate::sync::{AtomicPtr, AtomicU8, order};
 
 /// Bytes of a cache line.
@@ -273,7 +273,7 @@ impl<'g, V> Next<'g, V> {
     /// Asks the processor for the next node's line, and for its links at `level` and below.
     #[inline(always)]
     pub(super) fn prefetch_whole(self, level: usize) {
-        prefetch(self.ptr.cast());
+        prefetch(self.ptr);
         if level > 0 {
             prefetch(self.ptr.cast::<u8>().wrapping_sub(LINE));
         }
@@ -296,16 +296,6 @@ impl<'g, V> Next<'g, V> {
         if level > NEAR_LINKS {
             prefetch(line.wrapping_sub(2 * LINE));
         }
-    }
-}
-
-/// Asks the processor for a line. Any address will do.
-#[inline(always)]
-fn prefetch(_address: *const u8) {
-    #[cfg(all(target_arch = "x86_64", not(miri), not(loom)))]
-    // SAFETY: a prefetch is a hint: it reads nothing that the program could see, and never faults.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(_address.cast());
     }
 }
 
