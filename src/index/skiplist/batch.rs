@@ -12,7 +12,7 @@ use std::cmp::Ordering;
 
 use super::key::SearchKey;
 use super::node::{BUILT, Change, Next, NodeRef, OwnedNode};
-use super::{Found, MAX_HEIGHT, SkipList, prefetch_below};
+use super::{Found, MAX_HEIGHT, SkipList, height_of, prefetch_below};
 use crate::reclaim::Guard;
 use crate::types::Key;
 
@@ -146,7 +146,7 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
                 last[0] == list.head.node() || last[0].compare(key) == Ordering::Less,
                 "keys are appended in ascending order"
             );
-            let height = list.height_of(key);
+            let height = height_of(key, list.hash_of(key));
             let new = OwnedNode::new(key, height, BUILT, guard.memory());
             fill(new.value(), item);
             for (level, last) in last[..height].iter().enumerate() {

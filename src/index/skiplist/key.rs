@@ -57,29 +57,6 @@ impl<'k> SearchKey<'k> {
         &self.words
     }
 
-    /// Returns a hash of the key, different for each seed.
-    #[cfg(not(loom))]
-    #[inline]
-    pub(super) fn hash(&self, seed: u64) -> u64 {
-        let fold = |a: u64, b: u64| {
-            let product = u128::from(a) * u128::from(b);
-            (product as u64) ^ (product >> 64) as u64
-        };
-        // Odd numbers without a pattern; three products that do not wait for each other.
-        let [a, b, c, d, e, f] = self.words;
-        let mut hash = fold(a ^ seed, b ^ 0x9e37_79b9_7f4a_7c15)
-            ^ fold(c ^ seed.rotate_left(17), d ^ 0xc2b2_ae3d_27d4_eb4f)
-            ^ fold(e ^ seed.rotate_left(41), f ^ 0x1656_67b1_9e37_79f9);
-        if self.bytes.len() > PADDED {
-            for chunk in self.bytes[PADDED..].chunks(8) {
-                let mut bytes = [0; 8];
-                bytes[..chunk.len()].copy_from_slice(chunk);
-                hash = fold(hash ^ u64::from_le_bytes(bytes), seed | 1);
-            }
-        }
-        fold(hash ^ self.bytes.len() as u64, seed ^ 0xff51_afd7_ed55_8ccd)
-    }
-
     /// Returns the key.
     #[inline]
     pub(super) fn bytes(&self) -> &'k [u8] {

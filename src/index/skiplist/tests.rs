@@ -23,6 +23,38 @@ fn numbered(number: u64) -> Key {
 
 type Bounds = (Bound<Key>, Bound<Key>);
 
+// Goal: half of the nodes of a level are in the level above as well, whatever the keys have in common. Method: keys with
+// consecutive numbers, in shapes of different lengths, counted level by level; six standard deviations are allowed, with
+// a seed that differs from run to run.
+#[test]
+fn each_level_has_half_the_nodes_of_the_one_below() {
+    let list = Fixture::<LimboReclaim>::new().list;
+    let keys: u64 = if cfg!(miri) { 1 << 9 } else { 1 << 16 };
+    let shapes: [fn(u64) -> Key; 3] = [
+        numbered,
+        |number| key(&number.to_be_bytes()),
+        |number| key(format!("{}{number}", "long".repeat(20)).as_bytes()),
+    ];
+    for (shape, make) in shapes.iter().enumerate() {
+        let mut at_least = [0_u64; MAX_HEIGHT + 1];
+        for number in 0..keys {
+            let key = make(number);
+            let key = SearchKey::new(&key);
+            let height = height_of(&key, list.hash_of(&key));
+            at_least[..=height].iter_mut().for_each(|count| *count += 1);
+        }
+        for (level, count) in at_least.iter().enumerate().skip(1) {
+            let wanted = keys as f64 / (1_u64 << (level - 1)) as f64;
+            let most = 6.0 * wanted.sqrt() + 6.0;
+            let difference = (*count as f64 - wanted).abs();
+            assert!(
+                difference <= most,
+                "shape {shape}, level {level}: {count} and not {wanted}"
+            );
+        }
+    }
+}
+
 /// A list with a collector and a registration of its own.
 struct Fixture<R: Reclaim, V: Default + Send + Sync + 'static = AtomicU64, const HINTS: bool = false> {
     list: SkipList<V, HINTS>,
