@@ -41,6 +41,12 @@ use crate::types::{Key, RunId, Timestamp, TypeTag};
 /// assert_eq!(database.get(run, "copy")?.as_deref(), Some(&b"good morning"[..]));
 /// # Ok::<(), unlatched::Error>(())
 /// ```
+///
+/// # Long keys
+///
+/// Steady work on keys of up to 29 bytes allocates nothing. A longer key, more than
+/// [`INLINE_KEY_BYTES`](crate::INLINE_KEY_BYTES) with run and type tag, is allocated by each operation that is given it,
+/// reads included, and the allocator may make a thread wait. Keep keys short that are used all the time.
 pub struct Database {
     engine: Engine,
     durability: Durability,
@@ -91,7 +97,7 @@ impl Database {
     }
 
     /// Reads a key's latest value where it lies: `read` gets the bytes and their commit timestamp, and may itself use
-    /// the database. No allocation.
+    /// the database. No allocation, unless the key is [long](Database#long-keys).
     ///
     /// What `read` sees stays valid, and everything retired meanwhile stays allocated, until it returns.
     ///
@@ -109,7 +115,7 @@ impl Database {
     }
 
     /// Copies a key's latest value into `buffer`, which is cleared first, and returns its commit timestamp. No
-    /// allocation once the buffer is large enough.
+    /// allocation once the buffer is large enough, unless the key is [long](Database#long-keys).
     ///
     /// # Errors
     ///

@@ -16,7 +16,8 @@ pub const MAX_KEY_BYTES: usize = 65_519;
 /// [`Error::ValueTooLarge`](crate::Error::ValueTooLarge).
 pub const MAX_VALUE_BYTES: usize = 256 << 20;
 
-/// Encoded keys (run, tag and user key together) up to this many bytes live inside the index node.
+/// Encoded keys (16 bytes of run, one of type tag, then the user's) of up to this many bytes are held in place: those of
+/// up to 29 bytes of the user's. A longer one is allocated by each operation that is given it.
 pub const INLINE_KEY_BYTES: usize = 46;
 
 /// Bytes that precede the user's key in an encoded key: 16 of the run and one of the type tag.
@@ -162,6 +163,8 @@ struct Inline {
 }
 
 const _: () = assert!(size_of::<Key>() == 48 && INLINE_KEY_BYTES > 40);
+// What the documentation of the public types says.
+const _: () = assert!(INLINE_KEY_BYTES - PREFIX_BYTES == 29);
 
 impl Inline {
     /// Compares eight bytes at a time. With the padding equal strings of zeros are told apart by their length, and

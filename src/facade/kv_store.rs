@@ -36,6 +36,9 @@ use crate::value::Value;
 /// assert!(!store.exists(&run, "colour/sky")?);
 /// # Ok::<(), unlatched::Error>(())
 /// ```
+///
+/// A key of more than 29 bytes of UTF-8 costs one more allocation in each operation
+/// ([long keys](crate::Database#long-keys)).
 #[derive(Clone, Debug)]
 pub struct KVStore {
     database: Arc<Database>,
