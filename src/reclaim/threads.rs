@@ -341,6 +341,34 @@ mod tests {
         assert!((2..=3).contains(&store.iter().count()));
     }
 
+    // Goal: who takes a record over sees all that its last owner did to it. Method: no thread ends here, as the counts of
+    // a handle that are changed then would order the two as well; nothing but `taken` does. Miri reports a data race if
+    // LEAVE_RECORD or TAKE_RECORD is relaxed.
+    #[test]
+    fn a_record_that_is_left_is_taken_over_whole() {
+        let left = Arc::new(AtomicU64::new(0));
+        let store = Threads::new();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let slot = store.claim(|| record(&left));
+                // SAFETY: a slot of this store, which is alive.
+                unsafe { &*slot }.record.local.number.set(7);
+                // SAFETY: claimed by this thread, and not used any more.
+                unsafe { store.registry.leave(slot.cast()) };
+            });
+            scope.spawn(|| {
+                // ORDERING: Relaxed, so that waiting orders nothing.
+                while store.slots().all(|slot| slot.taken.load(order::COUNT)) {
+                    std::thread::yield_now();
+                }
+                let slot = store.claim(|| unreachable!("there is one to take over"));
+                // SAFETY: a slot of this store, which is alive.
+                assert_eq!(unsafe { &*slot }.record.local.number.get(), 7);
+            });
+        });
+        assert_eq!(store.iter().count(), 1);
+    }
+
     #[test]
     fn a_store_may_be_gone_before_its_threads() {
         let left = Arc::new(AtomicU64::new(0));
