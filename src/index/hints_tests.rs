@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::index::{HintedModel, Mistake};
-use crate::reclaim::{EpochReclaim, HyalineReclaim, Reclaim};
+use crate::reclaim::{EpochReclaim, HyalineReclaim, LimboReclaim, Reclaim};
 
 /// Buckets that a table of `hints` in use has.
 fn size_of_table<R: Reclaim>(model: &HintedModel<R>) -> usize {
@@ -70,6 +70,32 @@ fn a_hint_follows_its_node_with_epochs() {
 #[test]
 fn a_hint_follows_its_node_with_hyaline() {
     a_hint_follows_its_node::<HyalineReclaim>();
+}
+
+/// Goal: who follows a hint sees the node's fields, with collectors of both kinds of loads, of which the models have one.
+/// Method: one thread inserts a key and leaves a hint, another looks for that hint and nothing else, so that only the
+/// hint orders the two. Miri reports a data race if STORE_HINT, or READ_HINT or PROTECT_HINT, is relaxed.
+#[test]
+fn a_hint_shows_its_node_whole() {
+    fn check<R: Reclaim>() {
+        let model = HintedModel::<R>::new(&[scatter(0)], 1, 1, Mistake::Nothing, false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let local = model.register();
+                let guard = model.pin(&local);
+                assert!(model.insert(0, &guard));
+                assert!(model.search(0, &guard));
+            });
+            scope.spawn(|| {
+                let local = model.register();
+                while !model.find_hint(0, &model.pin(&local)) {
+                    std::thread::yield_now();
+                }
+            });
+        });
+    }
+    check::<LimboReclaim>();
+    check::<HyalineReclaim>();
 }
 
 /// Nothing that is removed is kept by a hint: all of it is freed once the threads have pinned often enough.
