@@ -40,7 +40,7 @@ fn finish(world: Arc<World>) {
 }
 
 // Two threads: read, read | replace, flush, flush.
-// No reader meets a freed object. Fails when LIMBO_PIN, LIMBO_SEAL, UNPIN_TURN with PIN_TURN, or READ_TURN is weakened.
+// No reader meets a freed object. Fails when LIMBO_PIN, LIMBO_SEAL, PIN_TURN, UNPIN_TURN or READ_TURN is weakened.
 #[test]
 fn readers_meet_no_freed_object() {
     model("limbo::readers_meet_no_freed_object", 3, || {
