@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::types::{Key, Timestamp};
 
 /// What every fallible call of this crate returns.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, and to which key.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +57,72 @@ pub enum Error {
         offset: usize,
         /// What was wrong there.
         reason: &'static str,
+    },
+    /// A commit whose record is longer than the log takes. Nothing of it was written; split it.
+    #[error("the commit takes {bytes} bytes in the log; at most {max} are possible: split it")]
+    CommitTooLarge {
+        /// Bytes that its record would have.
+        bytes: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// The log failed to make something durable, for `cause`, and what is on the disk since is unknown: nothing more is
+    /// made durable until the database is opened again. Reads go on, and what was acknowledged before is safe.
+    #[error("the log is poisoned and takes no more durable commits; open the database again. First cause: {cause}")]
+    Poisoned {
+        /// The first failure.
+        cause: std::sync::Arc<Error>,
+    },
+    /// An operation of the operating system on `path` failed.
+    #[error("cannot {operation} {path}: {source}")]
+    Io {
+        /// What was attempted, such as "create" or "sync".
+        operation: &'static str,
+        /// The file or directory.
+        path: String,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// There is no room left on the device. What was there before is intact; make room and try again.
+    #[error("no room on the device to {operation} {path}; make room and try again")]
+    DiskFull {
+        /// What was attempted.
+        operation: &'static str,
+        /// The file or directory.
+        path: String,
+    },
+    /// The directory or file cannot be written; the data in it is as it was.
+    #[error("{path} is read-only, or this user may not write there")]
+    ReadOnly {
+        /// The file or directory.
+        path: String,
+    },
+    /// Another process, or another database of this one, has the directory open.
+    #[error("{path} is open already, here or in another process; a directory has one database at a time")]
+    Locked {
+        /// The directory.
+        path: String,
+    },
+    /// A file of another format version than this build reads. It was not touched.
+    #[error("{path} has format version {found}; this build reads {supported}")]
+    FormatVersion {
+        /// The file.
+        path: String,
+        /// Its version.
+        found: u32,
+        /// The version of this build.
+        supported: u32,
+    },
+    /// What was durable is damaged: recovery would lose acknowledged commits, so nothing was opened or changed.
+    #[error("{segment} is corrupt at byte {offset}: {reason}; restore it from a copy")]
+    Corrupt {
+        /// The segment or checkpoint file.
+        segment: String,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// What is wrong there.
+        reason: String,
     },
     /// The database was shut down; open it again.
     #[error("the database is shut down; open it again")]

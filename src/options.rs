@@ -25,6 +25,19 @@ pub const DEFAULT_BASE_DELAY: Duration = Duration::from_micros(50);
 /// The longest pause of [`RetryConfig::new`].
 pub const DEFAULT_MAX_DELAY: Duration = Duration::from_millis(10);
 
+/// The length of a segment of the log, in bytes, unless set otherwise. A longer one is rolled less often, and takes longer
+/// to make and to recover.
+pub const DEFAULT_SEGMENT_BYTES: usize = 16 << 20;
+
+/// The shortest segment, in bytes.
+pub const LEAST_SEGMENT_BYTES: usize = 8 << 10;
+
+/// The longest segment, in bytes.
+pub const GREATEST_SEGMENT_BYTES: usize = 1 << 30;
+
+/// How many bytes of log are written before a checkpoint is taken, unless set otherwise.
+pub const DEFAULT_CHECKPOINT_BYTES: u64 = 256 << 20;
+
 /// What survives a crash, and when a commit is acknowledged.
 ///
 /// Visibility does not depend on it: in every mode a commit is seen by others as soon as it is decided, and reads
@@ -34,13 +47,15 @@ pub const DEFAULT_MAX_DELAY: Duration = Duration::from_millis(10);
 pub enum Durability {
     /// Nothing survives the process. Nothing is written, and no commit waits for anything.
     InMemory,
-    /// A commit is acknowledged when it is decided, and written out later. A crash loses at most what was pending,
-    /// and what survives is exactly the state at one moment of the order of commits.
+    /// A commit is acknowledged when it is decided, and written out later. A crash of the machine loses at most what was
+    /// pending, and what survives is exactly the state at one moment of the order of commits. (A crash of the process
+    /// alone loses less: what the operating system was given is written out by it.)
     Buffered {
-        /// The longest time between two writes to the disk; greater than zero.
+        /// The longest time after which a flush begins that covers a commit; greater than zero. Of a database that
+        /// met several intervals the shortest counts.
         flush_interval: Duration,
-        /// Pending commits that make a write due early; at least one. Writers are held back at twice as many, so
-        /// that the loss is bounded.
+        /// Pending commits that make a flush due early; at least one. A writer that finds twice as many pending waits, so
+        /// that the loss is bounded by that and one commit for each other thread.
         max_pending_writes: usize,
     },
     /// A commit is acknowledged once it would survive a crash.
@@ -54,8 +69,27 @@ impl Durability {
         max_pending_writes: DEFAULT_MAX_PENDING_WRITES,
     };
 
+    /// Refuses what cannot be kept.
+    pub(crate) fn validate(self) -> Result<()> {
+        if let Self::Buffered {
+            flush_interval,
+            max_pending_writes,
+        } = self
+        {
+            if flush_interval.is_zero() {
+                let text = "flush_interval is zero; set at least a microsecond, or use strict durability";
+                return Err(Error::InvalidOptions(text.to_owned()));
+            }
+            if max_pending_writes == 0 {
+                let text = "max_pending_writes is zero; set at least 1, or use strict durability";
+                return Err(Error::InvalidOptions(text.to_owned()));
+            }
+        }
+        Ok(())
+    }
+
     /// The name that messages print.
-    const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::InMemory => "in-memory",
             Self::Buffered { .. } => "buffered",
@@ -68,11 +102,13 @@ impl Durability {
 #[derive(Clone, Debug)]
 pub struct Options {
     durability: Durability,
+    segment_bytes: usize,
+    checkpoint_bytes: Option<u64>,
+    background: bool,
 }
 
 impl Options {
-    /// The durability of options that name none. Losing data must be asked for; and since the log that would keep
-    /// it is not built yet, [`in_memory`](Self::in_memory) must for now be chosen explicitly.
+    /// The durability of options that name none: losing data must be asked for.
     pub const DEFAULT_DURABILITY: Durability = Durability::Strict;
 
     /// Returns options with every default.
@@ -80,6 +116,9 @@ impl Options {
     pub fn new() -> Self {
         Self {
             durability: Self::DEFAULT_DURABILITY,
+            segment_bytes: DEFAULT_SEGMENT_BYTES,
+            checkpoint_bytes: Some(DEFAULT_CHECKPOINT_BYTES),
+            background: true,
         }
     }
 
@@ -96,6 +135,45 @@ impl Options {
         self.durability(Durability::InMemory)
     }
 
+    /// Sets the length of a segment of the log, in bytes: rounded up to a page, between [`LEAST_SEGMENT_BYTES`] and
+    /// [`GREATEST_SEGMENT_BYTES`].
+    #[must_use]
+    pub fn segment_bytes(mut self, segment_bytes: usize) -> Self {
+        self.segment_bytes = segment_bytes;
+        self
+    }
+
+    /// Sets after how many bytes of log a checkpoint is taken by itself; `None` for never.
+    #[must_use]
+    pub fn checkpoint_bytes(mut self, checkpoint_bytes: Option<u64>) -> Self {
+        self.checkpoint_bytes = checkpoint_bytes;
+        self
+    }
+
+    /// Sets whether threads of the database's own flush, make segments and take checkpoints. Without them whoever needs
+    /// one of these does it itself, and buffered commits are made durable by [`flush`](crate::Database::flush) and by the
+    /// bound on pending writes alone: for runs that must be repeatable step by step.
+    #[must_use]
+    pub fn background(mut self, background: bool) -> Self {
+        self.background = background;
+        self
+    }
+
+    /// Returns the length of a segment in bytes.
+    pub(crate) fn chosen_segment_bytes(&self) -> usize {
+        self.segment_bytes
+    }
+
+    /// Returns after how many bytes of log a checkpoint is taken.
+    pub(crate) fn chosen_checkpoint_bytes(&self) -> Option<u64> {
+        self.checkpoint_bytes
+    }
+
+    /// Returns whether there are threads of the database's own.
+    pub(crate) fn chosen_background(&self) -> bool {
+        self.background
+    }
+
     /// Returns the durability that is set.
     #[must_use]
     pub fn chosen_durability(&self) -> Durability {
@@ -108,27 +186,18 @@ impl Options {
     ///
     /// [`Error::InvalidOptions`], saying which option is wrong and what to set instead.
     pub fn validate(&self) -> Result<()> {
-        if let Durability::Buffered {
-            flush_interval,
-            max_pending_writes,
-        } = self.durability
-        {
-            if flush_interval.is_zero() {
-                let text = "flush_interval is zero; set at least a microsecond, or use strict durability";
-                return Err(Error::InvalidOptions(text.to_owned()));
-            }
-            if max_pending_writes == 0 {
-                let text = "max_pending_writes is zero; set at least 1, or use strict durability";
-                return Err(Error::InvalidOptions(text.to_owned()));
-            }
+        self.durability.validate()?;
+        if !(LEAST_SEGMENT_BYTES..=GREATEST_SEGMENT_BYTES).contains(&self.segment_bytes) {
+            return Err(Error::InvalidOptions(format!(
+                "segment_bytes is {}; set {LEAST_SEGMENT_BYTES} to {GREATEST_SEGMENT_BYTES}",
+                self.segment_bytes
+            )));
         }
-        match self.durability {
-            Durability::InMemory => Ok(()),
-            durability => Err(Error::InvalidOptions(format!(
-                "{} durability is not built yet; use .in_memory()",
-                durability.name()
-            ))),
+        if self.checkpoint_bytes == Some(0) {
+            let text = "checkpoint_bytes is zero; set at least 1, or None for no checkpoints";
+            return Err(Error::InvalidOptions(text.to_owned()));
         }
+        Ok(())
     }
 }
 
@@ -241,16 +310,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_in_memory_is_built() {
-        assert!(Options::new().in_memory().validate().is_ok());
-        for durability in [Options::DEFAULT_DURABILITY, Durability::BUFFERED, Durability::Strict] {
-            let error = Options::new()
-                .durability(durability)
-                .validate()
-                .expect_err("not built yet");
-            assert!(matches!(error, Error::InvalidOptions(_)));
-            assert!(error.to_string().contains("not built yet; use .in_memory()"), "{error}");
+    fn sizes_that_cannot_be_are_refused_by_name() {
+        assert!(Options::new().validate().is_ok());
+        for bytes in [0, LEAST_SEGMENT_BYTES - 1, GREATEST_SEGMENT_BYTES + 1] {
+            let error = Options::new().segment_bytes(bytes).validate().expect_err("impossible");
+            assert!(error.to_string().contains("segment_bytes"), "{error}");
         }
+        let error = Options::new()
+            .checkpoint_bytes(Some(0))
+            .validate()
+            .expect_err("without end");
+        assert!(error.to_string().contains("checkpoint_bytes"), "{error}");
     }
 
     #[test]

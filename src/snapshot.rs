@@ -57,6 +57,14 @@ impl<'db> Snapshot<'db> {
         }
     }
 
+    /// Opens one at the durable cut.
+    pub(crate) fn durable(engine: &'db Engine) -> Self {
+        Self {
+            engine,
+            open: engine.store().open_durable_snapshot(),
+        }
+    }
+
     /// Returns the read timestamp: commits up to it are seen.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
@@ -158,7 +166,7 @@ impl<'db> Snapshot<'db> {
             return;
         }
         let (store, at) = (self.engine.store(), self.timestamp());
-        let mut show = |key: &[u8], value: &[u8]| visit(user_key(key), value);
+        let mut show = |key: &[u8], value: &[u8], _| visit(user_key(key), value);
         while let Scanned::UpTo(last) = store.scan(
             (bounds.0.as_ref(), bounds.1.as_ref()),
             Direction::Ascending,
@@ -275,10 +283,16 @@ impl<'s> Scan<'s> {
         while buffer.is_empty() && !self.exhausted {
             let bounds = (self.bounds.0.as_ref(), self.bounds.1.as_ref());
             let (store, at) = (self.snapshot.engine.store(), self.snapshot.timestamp());
-            let end = store.scan(bounds, direction, at, (SCAN_BATCH, Some(SCAN_BATCH)), |key, value| {
-                buffer.push_back((user_key(key).to_vec(), value.to_vec()));
-                ControlFlow::Continue(())
-            });
+            let end = store.scan(
+                bounds,
+                direction,
+                at,
+                (SCAN_BATCH, Some(SCAN_BATCH)),
+                |key, value, _| {
+                    buffer.push_back((user_key(key).to_vec(), value.to_vec()));
+                    ControlFlow::Continue(())
+                },
+            );
             match (end, direction) {
                 (Scanned::UpTo(key), Direction::Ascending) => self.bounds.0 = Bound::Excluded(key),
                 (Scanned::UpTo(key), Direction::Descending) => self.bounds.1 = Bound::Excluded(key),

@@ -28,6 +28,11 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, A
 pub(crate) use self::lines::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, wrote};
 
 #[cfg(loom)]
+pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+#[cfg(not(loom))]
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
+
+#[cfg(loom)]
 pub use self::model::Leave;
 #[cfg(loom)]
 pub(crate) use self::model::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Record, Threads};
@@ -42,6 +47,33 @@ pub(crate) use self::model::{PerThread, Turn, compiler_fence, fence_after_draw, 
 #[cfg(any(loom, not(debug_assertions)))]
 #[inline(always)]
 pub(crate) fn wrote(_address: usize, _bytes: usize) {}
+
+/// A word of a file's bytes, which are shared with the operating system. It is the standard atomic in every build: what
+/// orders the bytes of a record is the word beside them that says whose they are, and that one models see.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+#[allow(unreachable_pub, reason = "part of a trait that `internals` shows")]
+pub struct Word(std::sync::atomic::AtomicU64);
+
+impl Word {
+    /// Returns a word with that content.
+    #[must_use]
+    pub const fn new(value: u64) -> Self {
+        Self(std::sync::atomic::AtomicU64::new(value))
+    }
+
+    /// Returns the content.
+    #[inline]
+    pub fn load(&self, order: impl Into<std::sync::atomic::Ordering>) -> u64 {
+        self.0.load(order.into())
+    }
+
+    /// Replaces the content.
+    #[inline]
+    pub fn store(&self, value: u64, order: impl Into<std::sync::atomic::Ordering>) {
+        self.0.store(value, order.into());
+    }
+}
 
 /// A number that one thread adds to and any thread may read. A statistic, never part of a protocol: it stays a
 /// standard atomic under loom, where it would only multiply the interleavings.
@@ -109,6 +141,18 @@ pub mod pause {
     /// The steps of a put, a commit, a snapshot and a removal.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub enum Step {
+        /// A place in the log is reserved, its record not copied.
+        Reserved,
+        /// A segment is linked behind a full one, which is still the current one.
+        SegmentLinked,
+        /// A record is copied to its place, which nobody has been told yet.
+        Copied,
+        /// A cut is drawn, no place looked at.
+        CutDrawn,
+        /// A marker is appended, nothing is durable yet.
+        MarkerAppended,
+        /// A write has its record, and nothing of it is linked.
+        Enlisted,
         /// A put's or transaction's version is linked, its timestamp not drawn.
         Linked,
         /// A transaction's versions are all linked, its status still ACTIVE.
@@ -293,6 +337,8 @@ orderings! {
     READ_CLOCK = SeqCst, weaker Relaxed;
     /// Moves the clock: a snapshot's draw in the reader-driven clock, a commit's in the writer-driven one (F1, F2, F4).
     DRAW = SeqCst, weaker Relaxed;
+    /// Starts the clock of a store that is not shared yet.
+    START_CLOCK = SeqCst, weaker Relaxed;
     /// Raises the clock by one tick when a single key used the whole tick up.
     RAISE_CLOCK = AcqRel, weaker Relaxed;
     // ---- snapshot slots (mvcc/snapshots.rs) ----
@@ -308,6 +354,10 @@ orderings! {
     READ_SPARE = Acquire, weaker Relaxed;
     /// Pushes or pops a spare slot; publishes its link. Pairs with [`READ_SPARE`].
     SPARE_SLOT = AcqRel, weaker Relaxed;
+    /// Reads the durable cut: a pruner before it reads the slots, a snapshot at the cut after it published its own (F2).
+    READ_DURABLE = SeqCst, weaker Relaxed;
+    /// Moves the durable cut. Release: what was settled for it is before. `SeqCst`: against snapshots at the cut (F2).
+    ADVANCE_DURABLE = SeqCst, weaker Relaxed;
     /// Claims a slot never used before, before its bound is published (F2).
     CLAIM_SLOT = SeqCst, weaker Relaxed;
     // ---- records of threads (reclaim/threads.rs, reclaim/limbo.rs) ----
@@ -331,6 +381,37 @@ orderings! {
     PUSH_ORPHAN = Release, weaker Relaxed;
     /// Takes a whole stack of orphans. Pairs with [`PUSH_ORPHAN`].
     TAKE_ORPHANS = Acquire, weaker Relaxed;
+    // ---- the log's bytes (log/record.rs) ----
+    /// Stores the word that makes a record valid. Release: the record's other words, its empty stamp among them, are seen
+    /// by whoever sees this one, so that a copy of the place on its way to the disk never combines it with a stale stamp.
+    FINISH_RECORD = Release, weaker Relaxed;
+    // ---- the log's segments (log/segment.rs) ----
+    /// Reserves a place, before a commit timestamp is drawn. The writing side of F3.
+    RESERVE = SeqCst, weaker Relaxed;
+    /// Reads how far a segment is reserved, after the cut is drawn. The reading side of F3.
+    READ_TAIL = SeqCst, weaker Relaxed;
+    /// Says that a place is copied; publishes its record and its owner. The writing side of F3. Pairs with [`READ_PLACE`].
+    FILL_PLACE = SeqCst, weaker Relaxed;
+    /// Reads whether a place is copied, after the cut is drawn. The reading side of F3. Pairs with [`FILL_PLACE`].
+    READ_PLACE = SeqCst, weaker Relaxed;
+    /// Says that a place is done; the stamp is before it.
+    CLOSE_PLACE = Release, weaker Relaxed;
+    /// Links a segment or makes it the current one; publishes its fields. The writing side of F3. Pairs with
+    /// [`READ_SEGMENT`].
+    LINK_SEGMENT = SeqCst, weaker Relaxed;
+    /// Loads a segment, by the flusher after the cut is drawn. The reading side of F3. Pairs with [`LINK_SEGMENT`].
+    READ_SEGMENT = SeqCst, weaker Relaxed;
+    /// Takes or leaves a file made ahead of need; publishes its fields.
+    TAKE_SPARE = AcqRel, weaker Relaxed;
+    // ---- the flusher (log/flusher.rs, log/mod.rs) ----
+    /// Moves the durable cut that writers wait for. Release: the sync is before the acknowledgement.
+    ADVANCE_CUT = Release, weaker Relaxed;
+    /// Reads the durable cut. Pairs with [`ADVANCE_CUT`].
+    READ_CUT = Acquire, weaker Relaxed;
+    /// Poisons the log, before its places are given up; publishes the cause.
+    POISON = SeqCst, weaker Relaxed;
+    /// Reads whether the log is poisoned: a writer after its place is filled. Pairs with [`POISON`].
+    READ_POISON = SeqCst, weaker Relaxed;
     // ---- the store-load points, as fences under loom ----
     /// F1, writing side: version linked or transaction prepared, then the clock read.
     F1_WRITER = SeqCst, weaker Relaxed;
@@ -340,6 +421,10 @@ orderings! {
     F2_SNAPSHOT = SeqCst, weaker Relaxed;
     /// F2, pruner's side: clock read, then the slots.
     F2_PRUNER = SeqCst, weaker Relaxed;
+    /// F3, flusher's side: cut drawn, then segments, tails, places and statuses read. (The writing side is [`F1_WRITER`].)
+    F3_FLUSHER = SeqCst, weaker Relaxed;
+    /// The poisoned log's side: flag raised, then the places looked at; the writer's: place filled, then the flag read.
+    POISON_FENCE = SeqCst, weaker Relaxed;
     /// F4, reading side: a thread that has seen a later clock then reads a status.
     F4_READER = SeqCst, weaker Relaxed;
     /// The pin's side of a grace period: turn stored, then shared memory read.

@@ -13,6 +13,7 @@ use std::fmt;
 use crate::commit::{Engine, check_key, check_value};
 use crate::error::{Error, Result};
 use crate::mvcc::Writes;
+use crate::options::Durability;
 use crate::snapshot::Snapshot;
 use crate::types::{Key, RunId, Timestamp, TypeTag};
 use crate::write_set::WriteSet;
@@ -23,15 +24,17 @@ pub struct Transaction<'db> {
     run: RunId,
     snapshot: Snapshot<'db>,
     writes: WriteSet,
+    durability: Durability,
 }
 
 impl<'db> Transaction<'db> {
-    pub(crate) fn begin(engine: &'db Engine, run: RunId) -> Self {
+    pub(crate) fn begin(engine: &'db Engine, run: RunId, durability: Durability) -> Self {
         Self {
             engine,
             run,
             snapshot: Snapshot::new(engine),
             writes: WriteSet::new(),
+            durability,
         }
     }
 
@@ -176,7 +179,7 @@ impl<'db> Transaction<'db> {
     /// [`delete`](Self::delete) under a type tag.
     pub(crate) fn delete_tagged(&mut self, tag: TypeTag, key: &[u8]) -> Result<bool> {
         let existed = self.get_tagged(tag, key, |_| ())?.is_some();
-        if existed {
+        if existed || self.engine.records_all_deletes(self.durability) {
             self.writes.delete(Key::new(&self.run, tag, key));
         }
         Ok(existed)
@@ -213,12 +216,9 @@ impl<'db> Transaction<'db> {
         if self.writes.len() == 0 {
             return Ok(());
         }
-        match self.engine.store().commit(self.snapshot.raw(), &self.writes) {
-            Ok(_) => Ok(()),
-            Err(conflicting) => Err(Error::Conflict {
-                key: Box::new(conflicting.key),
-            }),
-        }
+        self.engine
+            .commit(self.snapshot.raw(), &self.writes, self.durability)
+            .map(drop)
     }
 }
 

@@ -61,6 +61,83 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// A put or transaction of the memory half that has a record in the log. The log keeps it as one word and knows nothing
+/// of what it stands for; only the store that made it can use it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Enlisted(*mut ());
+
+impl Enlisted {
+    /// Wraps an address greater than [`RESERVED`](Self::RESERVED).
+    #[inline]
+    pub(crate) fn from_ptr(ptr: *mut ()) -> Self {
+        debug_assert!(ptr.addr() > Self::RESERVED);
+        Self(ptr)
+    }
+
+    /// Returns the address.
+    #[inline]
+    pub(crate) fn as_ptr(self) -> *mut () {
+        self.0
+    }
+
+    /// Addresses up to this one stand for nothing: a log may use them for marks of its own.
+    pub(crate) const RESERVED: usize = 64;
+}
+
+/// How a write that has a record in the log stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fate {
+    /// Its timestamp will be drawn later than any that exists.
+    Active,
+    /// Committed, for good.
+    Committed(Timestamp),
+    /// It never was.
+    Aborted,
+}
+
+/// A byte position in the log: the number of a segment in the upper half, the offset in its file in the lower one. No two
+/// records ever have the same one, whatever is recycled.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lsn(u64);
+
+impl Lsn {
+    /// Builds the position of a byte of a segment.
+    #[must_use]
+    pub const fn new(segment: u32, offset: u32) -> Self {
+        Self((segment as u64) << 32 | offset as u64)
+    }
+
+    /// Builds a position from a number obtained by [`get`](Self::get).
+    #[must_use]
+    pub const fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// Returns the position as a number.
+    #[must_use]
+    pub const fn get(self) -> u64 {
+        self.0
+    }
+
+    /// Returns the segment's number.
+    #[must_use]
+    pub const fn segment(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// Returns the offset in the segment's file, in bytes.
+    #[must_use]
+    pub const fn offset(self) -> u32 {
+        self.0 as u32
+    }
+}
+
+impl fmt::Debug for Lsn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{:#x}", self.segment(), self.offset())
+    }
+}
+
 /// A run: an independent name space of keys, named by a random UUID (version 4).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RunId([u8; 16]);

@@ -160,9 +160,9 @@ fn a_shutdown_inside_a_transaction_stops_its_commit() {
     assert_eq!((stats.commits, stats.live_versions, stats.open_snapshots), (1, 1, 0));
 }
 
-/// Goal: durability that is not built yet is refused, also when it is merely the default, with what to call instead.
+/// Goal: durability that nothing can keep is refused, also when it is merely the default, with what to call instead.
 #[test]
-fn durability_that_is_not_built_says_what_to_use() {
+fn durability_without_a_path_says_what_to_use() {
     let default = Database::builder().open();
     let buffered = Database::builder().durability(Durability::BUFFERED).open();
     let strict = Database::builder().durability(Durability::Strict).open();
@@ -170,10 +170,7 @@ fn durability_that_is_not_built_says_what_to_use() {
         match result {
             Err(error @ Error::InvalidOptions(_)) => {
                 let text = error.to_string();
-                assert!(
-                    text.contains("not built yet") && text.contains(".in_memory()"),
-                    "{text}"
-                );
+                assert!(text.contains(".path(") && text.contains(".in_memory()"), "{text}");
             }
             other => panic!("{other:?}"),
         }

@@ -38,6 +38,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     ("recovery", BRIDGE),
     ("checkpoint", BRIDGE),
+    (
+        "opening",
+        &[
+            "commit",
+            "recovery",
+            "checkpoint",
+            "mvcc",
+            "log",
+            "storage",
+            "options",
+            "types",
+            "error",
+        ],
+    ),
+    ("background", &["commit", "checkpoint", "error", "sync"]),
     ("snapshot", &["commit", "mvcc", "types", "error"]),
     (
         "transaction",
@@ -78,6 +93,8 @@ const EVERYTHING_BELOW_DATABASE: &[&str] = &[
     "commit",
     "recovery",
     "checkpoint",
+    "opening",
+    "background",
     "snapshot",
     "transaction",
 ];

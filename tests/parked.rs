@@ -22,14 +22,13 @@ mod common;
 #[cfg(debug_assertions)]
 mod parked {
     use std::collections::BTreeMap;
-    use std::sync::mpsc::{Receiver, Sender, channel};
-    use std::sync::{Arc, Mutex};
-    use std::thread::{self, JoinHandle};
+    use std::sync::Arc;
 
-    use unlatched::internals::pause::{Step, set_hook};
+    use unlatched::internals::pause::Step;
     use unlatched::{Database, Error, Result, RunId, Timestamp};
 
-    use crate::common::{WATCHDOG, finishes};
+    use crate::common::finishes;
+    use crate::common::victim::{Victim, steps_of};
 
     const RUN: RunId = RunId::from_bytes([5; 16]);
     /// The keys that exist at the beginning. The second is longer than what a node holds inline: 46 encoded bytes, of
@@ -50,9 +49,9 @@ mod parked {
     /// Operations with more steps than this are parked at the first step of each kind, and at the last.
     const EACH_STEP_UP_TO: usize = 16;
 
-    /// Every step, so that a new one does not compile until it is listed.
-    fn number_of(step: Step) -> usize {
-        match step {
+    /// Every step, so that a new one does not compile until it is listed; those of a log are in `parked_log.rs`.
+    fn number_of(step: Step) -> Option<usize> {
+        Some(match step {
             Step::Linked => 0,
             Step::Installed => 1,
             Step::Drawn => 2,
@@ -61,66 +60,15 @@ mod parked {
             Step::SnapshotDrawn => 5,
             Step::Frozen => 6,
             Step::Sealed => 7,
-        }
+            Step::Reserved
+            | Step::Copied
+            | Step::Enlisted
+            | Step::SegmentLinked
+            | Step::CutDrawn
+            | Step::MarkerAppended => return None,
+        })
     }
     const STEPS: usize = 8;
-
-    /// A thread in the middle of an operation.
-    struct Victim<T> {
-        thread: JoinHandle<T>,
-        parked: Receiver<Step>,
-        release: Sender<()>,
-    }
-
-    impl<T: Send + 'static> Victim<T> {
-        /// Starts `operation`, to be parked when it reaches its step number `at`.
-        fn start(database: &Arc<Database>, at: usize, operation: fn(&Database) -> T) -> Self {
-            let (reached, parked) = channel();
-            let (release, go_on) = channel::<()>();
-            let database = Arc::clone(database);
-            let thread = thread::spawn(move || {
-                let mut number = 0;
-                set_hook(Some(Box::new(move |step| {
-                    if number == at {
-                        let _ = reached.send(step);
-                        let _ = go_on.recv();
-                    }
-                    number += 1;
-                })));
-                let result = operation(&database);
-                set_hook(None);
-                result
-            });
-            Self {
-                thread,
-                parked,
-                release,
-            }
-        }
-
-        /// Waits until it is parked.
-        fn wait(&self) -> Step {
-            self.parked.recv_timeout(WATCHDOG).expect("the victim reaches its step")
-        }
-
-        /// Lets it go on, and returns what its operation returned.
-        fn release(self) -> T {
-            self.release.send(()).expect("the victim is parked");
-            let thread = self.thread;
-            finishes("the released victim", move || thread.join()).expect("the victim does not panic")
-        }
-    }
-
-    /// Returns the steps that `operation` goes through undisturbed.
-    fn steps_of<T>(database: &Database, operation: fn(&Database) -> T) -> Vec<Step> {
-        let steps = Arc::new(Mutex::new(Vec::new()));
-        let log = Arc::clone(&steps);
-        set_hook(Some(Box::new(move |step| log.lock().expect("not poisoned").push(step))));
-        operation(database);
-        set_hook(None);
-        let steps = steps.lock().expect("not poisoned");
-        steps.clone()
-    }
 
     /// Returns the numbers of the steps at which to park: all of a few, of many the first of each kind and the last.
     fn places(steps: &[Step]) -> Vec<usize> {
@@ -439,11 +387,11 @@ mod parked {
         let mut reached = [false; STEPS];
         for writing in writings() {
             for step in steps_of(&prepared(), writing.operation) {
-                reached[number_of(step)] = true;
+                reached[number_of(step).expect("no log")] = true;
             }
         }
         for step in steps_of(&prepared(), prune_and_remove) {
-            reached[number_of(step)] = true;
+            reached[number_of(step).expect("no log")] = true;
         }
         assert_eq!(reached, [true; STEPS]);
     }

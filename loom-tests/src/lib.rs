@@ -7,6 +7,8 @@
 #![forbid(unsafe_code)]
 
 #[cfg(loom)]
+pub mod log;
+#[cfg(loom)]
 mod runner;
 #[cfg(loom)]
 mod store;

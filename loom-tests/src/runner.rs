@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 /// Steps that one execution may have. Far more than any model needs; a loop that waits for another thread exceeds it.
 const MAX_STEPS: usize = 20_000;
 
-/// Explores `body` under loom with at most `bound` preemptions, or `LOOM_MAX_PREEMPTIONS` of them if that is set, and
+/// Explores `body` under loom with at most `bound` preemptions, or `LOOM_MAX_PREEMPTIONS` of them if that is set (a `bound`
+/// of one or none is never raised), and
 /// prints what was done. With `UNLATCHED_LOOM_SUMMARY=FILE` the same is appended to the file as a line of JSON.
 ///
 /// # Panics
@@ -21,7 +22,12 @@ const MAX_STEPS: usize = 20_000;
 /// If `body` panics in any execution, leaks, deadlocks or does not end, or if `UNLATCHED_LOOM_SECONDS` are over.
 pub fn model(name: &str, bound: usize, body: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
-    let bound = builder.preemption_bound.unwrap_or(bound);
+    // A model whose own bound is one or none stops its threads where it wants them, and is too large for more.
+    let bound = match builder.preemption_bound {
+        Some(asked) if bound > 1 => asked,
+        Some(asked) => asked.min(bound),
+        None => bound,
+    };
     builder.preemption_bound = Some(bound);
     builder.max_branches = MAX_STEPS;
     builder.max_permutations = None;

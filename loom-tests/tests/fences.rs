@@ -1,7 +1,7 @@
 //! The store-load points of the commit protocol, bare: two locations, with the fence and without it.
 //!
 //! Both sides write one location and then read the other. With a full fence between, at least one side sees the other;
-//! without it both may miss, and the model shows that loom finds it. F3 belongs to the log, which does not exist yet.
+//! without it both may miss, and the model shows that loom finds it.
 #![cfg(loom)]
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "a panic is how a model fails")]
@@ -109,4 +109,45 @@ fn status_is_missed_under_a_later_clock(fenced: bool) -> bool {
 fn f4_prepared_is_not_missed_under_a_later_clock() {
     assert!(!status_is_missed_under_a_later_clock(true));
     assert!(status_is_missed_under_a_later_clock(false));
+}
+
+/// In F3 a writer changes three words before it reads the clock, and the flusher reads them all after it moved the clock.
+/// Says whether the writer can draw the old clock while the flusher misses word number `word`.
+fn a_place_is_missed_above_the_cut(word: usize, fenced: bool) -> bool {
+    let name = format!("fences::f3::{word}::{}", if fenced { "fenced" } else { "bare" });
+    occurs(&name, 4, move || {
+        let words = Arc::new([const { () }; 4].map(|()| AtomicUsize::new(0)));
+        let writer = {
+            let words = Arc::clone(&words);
+            thread::spawn(move || {
+                words[0].fetch_add(1, Ordering::AcqRel);
+                for word in &words[1..3] {
+                    word.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire)
+                        .unwrap();
+                }
+                full_fence(fenced);
+                words[3].load(Ordering::Acquire) == 0
+            })
+        };
+        words[3].fetch_add(1, Ordering::AcqRel);
+        full_fence(fenced);
+        let missed = words[word].load(Ordering::Acquire) == 0;
+        writer.join().unwrap() && missed
+    })
+}
+
+// F3: reserve, fill, prepare, read the clock | draw the cut, read the tail, the place or the status.
+#[test]
+fn f3_place_and_cut_do_not_miss_each_other() {
+    for word in 0..3 {
+        assert!(!a_place_is_missed_above_the_cut(word, true));
+        assert!(a_place_is_missed_above_the_cut(word, false));
+    }
+}
+
+// A place is filled, the flag read | the flag is raised, the place read.
+#[test]
+fn place_and_poison_do_not_miss_each_other() {
+    assert!(!both_miss("poison", true, exchange_then_load, store_then_load));
+    assert!(both_miss("poison", false, exchange_then_load, store_then_load));
 }

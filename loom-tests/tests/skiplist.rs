@@ -85,6 +85,16 @@ impl List {
         })
     }
 
+    /// Inserts keys in order.
+    fn insert_sorted(&self, keys: &[(u8, u8)]) {
+        self.pinned(|list, guard| {
+            let keys = keys.iter().map(|(place, height)| (key(*place, *height), *place));
+            Index::<_, ModelReclaim>::insert_sorted(list, keys, guard, |node: Found<'_>, place| {
+                assert_eq!(node.key().user_key()[0], place);
+            });
+        });
+    }
+
     /// Says whether a key is found, and its node not dead.
     fn finds(&self, place: u8, height: u8) -> bool {
         self.pinned(|list, guard| {
@@ -237,6 +247,21 @@ fn nothing_is_inserted_behind_a_removed_node() {
     assert!(other.join().unwrap());
     assert!(list.finds(2, HIGH));
     list.ends_with(&[2], 1);
+}
+
+// Two threads: insert x and y in order, find y | remove x; both with two levels.
+// The place behind x is used for y only while x is linked. Fails with READ_LINK, MARK_LINK, LINK_BASE, LINK_TOWER
+// weakened, and if a marked link is taken for a place.
+one!(a_remembered_place_is_left_with_its_node, 3);
+fn a_remembered_place_is_left_with_its_node() {
+    let list = List::with(&[]);
+    let other = list.spawn(|list| list.remove(1, HIGH));
+    list.insert_sorted(&[(1, HIGH), (2, HIGH)]);
+    assert!(list.finds(2, HIGH));
+    let removed = other.join().unwrap();
+    assert!(list.finds(2, HIGH));
+    let left: &[u8] = if removed { &[2] } else { &[1, 2] };
+    list.ends_with(left, u64::from(removed));
 }
 
 // Two threads: insert z, remove y before it | find z.

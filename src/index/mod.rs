@@ -56,6 +56,19 @@ pub trait Index<V: 'static, R: Reclaim>: Send + Sync + Sized + 'static {
     /// Returns the node of `key`, after inserting one with an empty value if there was none. O(log n).
     fn find_or_insert<'g>(&'g self, key: &Key, guard: &'g R::Guard<'_>) -> Self::Node<'g>;
 
+    /// Calls `visit` with the node of each key, after inserting one with an empty value if there was none. Right for keys in
+    /// any order; made for ascending ones of which most are new.
+    fn insert_sorted<'g, T>(
+        &'g self,
+        items: impl IntoIterator<Item = (Key, T)>,
+        guard: &'g R::Guard<'_>,
+        mut visit: impl FnMut(Self::Node<'g>, T),
+    ) {
+        for (key, item) in items {
+            visit(self.find_or_insert(&key, guard), item);
+        }
+    }
+
     /// Unlinks exactly `node`, if it is still linked.
     fn remove<'g>(&'g self, node: Self::Node<'g>, guard: &'g R::Guard<'_>);
 

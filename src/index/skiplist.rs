@@ -162,6 +162,17 @@ struct Place<'g, V> {
     after: [Next<'g, V>; MAX_HEIGHT],
 }
 
+impl<'g, V> Place<'g, V> {
+    /// Returns a place to be filled by a search.
+    #[inline]
+    fn at_head(head: NodeRef<'g, V>) -> Self {
+        Self {
+            before: [head; MAX_HEIGHT],
+            after: [Next::END; MAX_HEIGHT],
+        }
+    }
+}
+
 /// What a search for a place makes of a node with the very key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Equal {
@@ -352,13 +363,25 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
 
     fn insert<'g, G: Guard>(&'g self, key: &SearchKey<'_>, hash: u64, guard: &'g G) -> NodeRef<'g, V> {
         let height = height_of(key, hash);
-        let mut place = Place {
-            before: [self.head.node(); MAX_HEIGHT],
-            after: [Next::END; MAX_HEIGHT],
-        };
+        let mut place = Place::at_head(self.head.node());
         if let Some(node) = self.place(key, height, Equal::IsFound, &mut place, guard) {
             return node;
         }
+        match self.insert_at(key, height, &mut place, guard) {
+            Ok(node) | Err(node) => node,
+        }
+    }
+
+    /// Inserts a node of `height` for a key whose place at the levels below that was found. If somebody else was faster:
+    /// the node of the key.
+    #[inline]
+    fn insert_at<'g, G: Guard>(
+        &'g self,
+        key: &SearchKey<'_>,
+        height: usize,
+        place: &mut Place<'g, V>,
+        guard: &'g G,
+    ) -> Result<NodeRef<'g, V>, NodeRef<'g, V>> {
         let flags = if height == 1 { BUILT } else { 0 };
         let new = OwnedNode::new(key, height, flags, guard.memory());
         loop {
@@ -372,19 +395,25 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
             {
                 break;
             }
-            if let Some(node) = self.place(key, height, Equal::IsFound, &mut place, guard) {
-                return node;
+            if let Some(node) = self.place(key, height, Equal::IsFound, place, guard) {
+                return Err(node);
             }
         }
         let node = new.published();
         if height > 1 {
             self.build(node, key, place, guard);
         }
-        node
+        Ok(node)
     }
 
     /// Links a node at the levels above 0, unless it is removed meanwhile.
-    fn build<'g, G: Guard>(&'g self, node: NodeRef<'g, V>, key: &SearchKey<'_>, mut place: Place<'g, V>, guard: &'g G) {
+    fn build<'g, G: Guard>(
+        &'g self,
+        node: NodeRef<'g, V>,
+        key: &SearchKey<'_>,
+        place: &mut Place<'g, V>,
+        guard: &'g G,
+    ) {
         let height = node.height();
         self.raise_levels(height);
         'levels: for level in 1..height {
@@ -402,7 +431,7 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
                 {
                     break;
                 }
-                self.place(key, height, Equal::IsAfter, &mut place, guard);
+                self.place(key, height, Equal::IsAfter, place, guard);
             }
         }
         if node.raise(BUILT) & GONE != 0 {
@@ -537,6 +566,15 @@ where
             unsafe { self.hints.store(hash, node, guard) };
             node
         }))
+    }
+
+    fn insert_sorted<'g, T>(
+        &'g self,
+        items: impl IntoIterator<Item = (Key, T)>,
+        guard: &'g R::Guard<'_>,
+        visit: impl FnMut(Found<'g, V>, T),
+    ) {
+        self.insert_in_order(items, guard, visit);
     }
 
     fn remove<'g>(&'g self, node: Found<'g, V>, guard: &'g R::Guard<'_>) {

@@ -59,10 +59,10 @@ use std::ptr::{self, NonNull};
 use crate::reclaim::{Guard, Heap, Memory, Retired, Tracked, prefetch};
 use crate::sync::pause::{self, Step};
 use crate::sync::{AtomicPtr, order};
-use crate::types::Timestamp;
+use crate::types::{Enlisted, Timestamp};
 
 use super::descriptor::{Descriptor, DescriptorRef};
-use super::status::{OWNER, Status, TAG_MASK};
+use super::status::{DROPPED, OWNER, Status, TAG_MASK};
 
 /// Bit of `next`: the version that holds it is being unlinked.
 const DEAD: usize = 1;
@@ -130,23 +130,46 @@ unsafe impl Retired for Version {
 /// What a version's word says.
 #[derive(Clone, Copy)]
 pub(crate) enum Word<'g> {
-    /// The version's own status: never ACTIVE.
+    /// The version's own status.
     Own(Status),
     /// The status is that of a transaction.
     Owner(DescriptorRef<'g>),
 }
 
-/// A version that no other thread can reach yet. Its memory is that of the thread that made it.
+/// A version that no other thread can reach yet, but whoever reads the log. Its memory is that of the thread that made
+/// it.
 pub(crate) struct OwnedVersion<'g, M: Memory> {
     ptr: NonNull<Version>,
     memory: &'g M,
+    /// A log names it: it is not this thread's to free (`enlist.rs`, invariant 1).
+    enlisted: bool,
+}
+
+/// How a put's version is born.
+#[derive(Clone, Copy)]
+pub(crate) enum Birth {
+    /// Without a record in a log: a timestamp may be drawn as soon as it is linked.
+    Prepared,
+    /// To be enlisted: a timestamp may be drawn once its owner, or who finds it linked, says that it is linked.
+    Active,
+}
+
+impl Birth {
+    #[inline]
+    fn word(self) -> *mut Descriptor {
+        let status = match self {
+            Self::Prepared => Status::Prepared,
+            Self::Active => Status::Active,
+        };
+        ptr::without_provenance_mut(status.encode() as usize)
+    }
 }
 
 impl<'g, M: Memory> OwnedVersion<'g, M> {
-    /// Returns a put's version, PREPARED, of `length` bytes that `fill` writes (they are zero before).
+    /// Returns a put's version of `length` bytes that `fill` writes (they are zero before).
     #[inline]
-    pub(crate) fn put(length: usize, fill: impl FnOnce(&mut [u8]), memory: &'g M) -> Self {
-        let version = Self::new(Self::prepared(), Self::checked(length), memory);
+    pub(crate) fn put(birth: Birth, length: usize, fill: impl FnOnce(&mut [u8]), memory: &'g M) -> Self {
+        let version = Self::new(birth.word(), Self::checked(length), memory);
         let bytes = version.raw().bytes_ptr();
         // SAFETY: allocated for that many bytes after the header, and this thread's alone.
         unsafe { bytes.cast::<u8>().write_bytes(0, length) };
@@ -155,15 +178,22 @@ impl<'g, M: Memory> OwnedVersion<'g, M> {
         version
     }
 
-    /// Returns a put's version, PREPARED, with a copy of `value`.
+    /// Returns a put's version with a copy of `value`, or a delete's.
     #[inline]
-    pub(crate) fn copy(value: &[u8], memory: &'g M) -> Self {
-        Self::with_copy(Self::prepared(), value, memory)
+    pub(crate) fn copy(birth: Birth, value: Option<&[u8]>, memory: &'g M) -> Self {
+        match value {
+            Some(value) => Self::with_copy(birth.word(), value, memory),
+            None => Self::new(birth.word(), TOMBSTONE, memory),
+        }
     }
 
-    /// Returns a delete's version, PREPARED.
-    pub(crate) fn tombstone(memory: &'g M) -> Self {
-        Self::new(Self::prepared(), TOMBSTONE, memory)
+    /// Returns a version that was committed before this store existed.
+    pub(crate) fn restored(value: Option<&[u8]>, timestamp: Timestamp, memory: &'g M) -> Self {
+        let word = ptr::without_provenance_mut(Status::Committed(timestamp).encode() as usize);
+        match value {
+            Some(value) => Self::with_copy(word, value, memory),
+            None => Self::new(word, TOMBSTONE, memory),
+        }
     }
 
     /// Returns a version of `owner`, with a copy of `value` or as a tombstone. It counts as a reference only from
@@ -175,11 +205,6 @@ impl<'g, M: Memory> OwnedVersion<'g, M> {
             Some(value) => Self::with_copy(word, value, memory),
             None => Self::new(word, TOMBSTONE, memory),
         }
-    }
-
-    #[inline]
-    fn prepared() -> *mut Descriptor {
-        ptr::without_provenance_mut(Status::Prepared.encode() as usize)
     }
 
     #[inline]
@@ -208,7 +233,43 @@ impl<'g, M: Memory> OwnedVersion<'g, M> {
         };
         // SAFETY: freshly allocated for this type.
         unsafe { ptr.write(header) };
-        Self { ptr, memory }
+        Self {
+            ptr,
+            memory,
+            enlisted: false,
+        }
+    }
+
+    /// Returns the word by which a log can name it.
+    #[inline]
+    pub(crate) fn as_enlisted(&self) -> Enlisted {
+        Enlisted::from_ptr(self.ptr.as_ptr().cast())
+    }
+
+    /// Notes that a log names it from now on.
+    #[inline]
+    pub(crate) fn set_enlisted(&mut self) {
+        self.enlisted = true;
+    }
+
+    /// Returns the value, or `None` for a tombstone.
+    #[inline]
+    pub(crate) fn value(&self) -> Option<&[u8]> {
+        self.raw().value()
+    }
+
+    /// Aborts a put that a log names and that is not linked.
+    pub(crate) fn abort(&self) {
+        self.raw().abort_put(0);
+    }
+
+    /// Hands over a version that was aborted and is not named by the log any more.
+    pub(crate) fn retire_withdrawn(self, guard: &impl Guard) {
+        debug_assert!(self.enlisted && self.raw().is_aborted(guard));
+        let ptr = self.ptr;
+        std::mem::forget(self);
+        // SAFETY: never linked, and taken out of the log, so that whoever reads it later cannot find it; from `new`.
+        unsafe { guard.retire(ptr.as_ptr()) };
     }
 
     #[inline]
@@ -230,6 +291,10 @@ impl<'g, M: Memory> OwnedVersion<'g, M> {
 
 impl<M: Memory> Drop for OwnedVersion<'_, M> {
     fn drop(&mut self) {
+        // The log may still look at it: on unwinding it is lost rather than freed.
+        if self.enlisted {
+            return;
+        }
         // A failed model unwinds outside of loom, which has no account of the allocation any more.
         #[cfg(loom)]
         if std::thread::panicking() {
@@ -326,6 +391,43 @@ impl<'g> VersionRef<'g> {
         } else {
             Word::Own(Status::decode(bits))
         }
+    }
+
+    /// Returns the put's version that a log named.
+    ///
+    /// # Safety
+    ///
+    /// It came from [`OwnedVersion::as_enlisted`] of this store, its place in the log was not done when it was read under a
+    /// guard that lives for `'g` (`enlist.rs`, invariant 3).
+    #[inline]
+    unsafe fn from_enlisted(enlisted: Enlisted) -> Self {
+        Self {
+            // SAFETY: no version is at address zero.
+            ptr: unsafe { NonNull::new_unchecked(enlisted.as_ptr().cast()) },
+            lifetime: PhantomData,
+        }
+    }
+
+    /// ACTIVE to PREPARED, for a put that is linked. Somebody else having done it, or aborted it, is as good.
+    #[inline]
+    pub(crate) fn prepare_put(self) {
+        let from = ptr::without_provenance_mut(Status::Active.encode() as usize);
+        let to = ptr::without_provenance_mut(Status::Prepared.encode() as usize);
+        // ORDERING: SeqCst, F1 and F3: linked, and its record copied, before it. On failure it was decided already.
+        let _ = self.word.compare_exchange(from, to, order::PREPARE, order::READ_WORD);
+    }
+
+    /// ACTIVE to ABORTED, for a put: by its owner if its condition does not hold, or by whoever reads the log.
+    fn abort_put(self, reason: usize) {
+        let from = ptr::without_provenance_mut(Status::Active.encode() as usize);
+        let to = ptr::without_provenance_mut(Status::Aborted(reason).encode() as usize);
+        // ORDERING: AcqRel; as `Descriptor::abort`. On failure it was decided otherwise.
+        let _ = self.word.compare_exchange(from, to, order::ABORT_TX, order::READ_WORD);
+    }
+
+    /// Gives up a put that a log names and whose owner does not come back. Never to PREPARED: it may not be linked.
+    pub(super) fn drop_put(self) {
+        self.abort_put(DROPPED);
     }
 
     /// PREPARED to COMMITTED, for a put. Returns whether this call decided it.
@@ -450,6 +552,25 @@ impl<'g> VersionRef<'g> {
     }
 }
 
+/// What a log named.
+pub(crate) enum Found<'g> {
+    /// A single write.
+    Put(VersionRef<'g>),
+    /// A transaction.
+    Transaction(DescriptorRef<'g>),
+}
+
+/// Returns what a log named by a word that it kept, at a place that was not done when this guard was held already
+/// (`enlist.rs`, invariant 3).
+pub(super) fn find_enlisted<'g, G: Guard>(enlisted: Enlisted, _guard: &'g G) -> Found<'g> {
+    // SAFETY: made by this store, and its place was not done under this guard.
+    if let Some(transaction) = unsafe { DescriptorRef::from_enlisted(enlisted) } {
+        return Found::Transaction(transaction);
+    }
+    // SAFETY: as above, and no transaction.
+    Found::Put(unsafe { VersionRef::from_enlisted(enlisted) })
+}
+
 /// What a chain's head shows.
 #[derive(Clone, Copy)]
 pub(crate) enum Head<'g> {
@@ -459,6 +580,17 @@ pub(crate) enum Head<'g> {
     Empty { visited: bool },
     /// The newest version.
     Version(VersionRef<'g>),
+}
+
+/// What became of a restored version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Restored {
+    /// It is the key's first.
+    First,
+    /// It took the place of an older one.
+    InPlace,
+    /// The key has a younger one.
+    Older,
 }
 
 impl Head<'_> {
@@ -530,6 +662,43 @@ impl Chain {
             ptr: new,
             lifetime: PhantomData,
         })
+    }
+
+    /// Puts `version`, which is COMMITTED, in place of the one at the head, which is retired, unless that is younger.
+    /// For a store that is being restored: nothing is read or written beside it but by this method, and each of the
+    /// two has only one version.
+    pub(crate) fn restore<'g, G: Guard>(
+        &self,
+        timestamp: Timestamp,
+        version: OwnedVersion<'g, G::Memory>,
+        guard: &'g G,
+    ) -> Restored {
+        loop {
+            let head = self.head(guard);
+            let replaced = match head {
+                Head::Version(present) => match present.word(guard) {
+                    Word::Own(Status::Committed(younger)) if younger >= timestamp => return Restored::Older,
+                    _ => Some(present),
+                },
+                Head::Empty { .. } | Head::Sealed => None,
+            };
+            // ORDERING: as in `link`.
+            let linked =
+                self.head
+                    .compare_exchange(head.as_ptr(), version.ptr.as_ptr(), order::LINK_VERSION, order::COUNT);
+            if linked.is_err() {
+                continue;
+            }
+            std::mem::forget(version);
+            return match replaced {
+                Some(older) => {
+                    // SAFETY: the exchange above took its only link; it is COMMITTED.
+                    unsafe { older.retire(guard) };
+                    Restored::InPlace
+                }
+                None => Restored::First,
+            };
+        }
     }
 
     /// Seals the chain if its head still is `expected`, and retires what it held: `expected` itself, and

@@ -17,7 +17,12 @@ fn commit<G: Guard>(chain: &Chain, number: u64, guard: &G) -> bool {
         Head::Empty { .. } => None,
         Head::Version(version) => Some(version),
     };
-    let version = OwnedVersion::put(8, |bytes| bytes.copy_from_slice(&number.to_le_bytes()), guard.memory());
+    let version = OwnedVersion::put(
+        Birth::Prepared,
+        8,
+        |bytes| bytes.copy_from_slice(&number.to_le_bytes()),
+        guard.memory(),
+    );
     version.set_next(below);
     match chain.link(head, false, version, guard) {
         Ok(linked) => linked.decide_put(ts(number)),

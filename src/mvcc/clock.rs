@@ -66,6 +66,9 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Makes every timestamp drawn so far smaller than what the clock shows.
     fn pass(&self);
+
+    /// Starts the clock at `now`, a multiple of [`TICK`], before anything is drawn from it.
+    fn start_at(&self, now: Timestamp);
 }
 
 /// Snapshots write the clock, commits only read it.
@@ -120,6 +123,12 @@ impl Clock for ReaderDriven {
     fn pass(&self) {
         self.draw_snapshot();
     }
+
+    fn start_at(&self, now: Timestamp) {
+        debug_assert!(now.get().is_multiple_of(TICK));
+        // ORDERING: SeqCst, as all of its accesses; the store is not shared yet.
+        self.clock.store(now.get(), order::START_CLOCK);
+    }
 }
 
 /// Commits write the clock, snapshots only read it.
@@ -164,6 +173,11 @@ impl Clock for WriterDriven {
     fn pass(&self) {
         // ORDERING: as in `draw_commit`.
         self.clock.fetch_add(1, order::DRAW);
+    }
+
+    fn start_at(&self, now: Timestamp) {
+        // ORDERING: SeqCst, as all of its accesses; the store is not shared yet.
+        self.clock.store(now.get(), order::START_CLOCK);
     }
 }
 

@@ -30,9 +30,9 @@ use std::ptr::NonNull;
 
 use crate::reclaim::{Guard, Heap, Memory, Retired, Tracked};
 use crate::sync::{AtomicU64, AtomicUsize, order};
-use crate::types::{Key, Timestamp};
+use crate::types::{Enlisted, Key, Timestamp};
 
-use super::status::Status;
+use super::status::{DROPPED, Status};
 
 /// What a transaction writes, sorted by key, with no key twice.
 pub trait Writes {
@@ -54,6 +54,17 @@ pub struct Write {
     pub key: Key,
     /// The value, or `None` to delete.
     pub value: Option<Box<[u8]>>,
+}
+
+/// A descriptor's writes, to make another descriptor of them.
+impl Writes for DescriptorRef<'_> {
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&Key, Option<&[u8]>)> {
+        self.writes()
+    }
 }
 
 impl Writes for [Write] {
@@ -97,6 +108,9 @@ struct Entry {
 
 /// Length of a write that deletes. No value is that long.
 const TOMBSTONE: u32 = u32::MAX;
+
+/// In the word by which a log names it: a transaction, not a put.
+const ENLISTED: usize = 1;
 
 const _: () = assert!(crate::types::MAX_VALUE_BYTES < TOMBSTONE as usize);
 const _: () = assert!(size_of::<Descriptor>().is_multiple_of(align_of::<Entry>()));
@@ -175,6 +189,11 @@ impl Descriptor {
                 order::READ_STATUS,
             )
             .is_ok()
+    }
+
+    /// Gives up a transaction that is ACTIVE and whose record will never count.
+    pub(crate) fn give_up(&self) {
+        self.abort(DROPPED);
     }
 
     /// ACTIVE to ABORTED, because of a conflict at the write of number `write`.
@@ -278,6 +297,33 @@ impl<'g> DescriptorRef<'g> {
     #[inline]
     pub(crate) fn is(self, other: DescriptorRef<'_>) -> bool {
         std::ptr::eq(self.ptr, other.ptr)
+    }
+
+    /// Returns the word by which a log can name it: its address, with a mark that a put's has not.
+    #[inline]
+    pub(crate) fn as_enlisted(self) -> Enlisted {
+        Enlisted::from_ptr(self.ptr.map_addr(|address| address | ENLISTED).cast())
+    }
+
+    /// Returns the transaction that a log named; `None` if that was a put.
+    ///
+    /// # Safety
+    ///
+    /// It came from a word of this store, whose place in the log was not done when it was read under a guard that lives for
+    /// `'g`: the place counts as a reference.
+    #[inline]
+    pub(super) unsafe fn from_enlisted(enlisted: Enlisted) -> Option<Self> {
+        let ptr = enlisted.as_ptr();
+        (ptr.addr() & ENLISTED != 0).then(|| Self {
+            ptr: ptr.map_addr(|address| address & !ENLISTED).cast(),
+            lifetime: PhantomData,
+        })
+    }
+
+    /// Goes through keys and values in order; `None` deletes.
+    #[inline]
+    pub(crate) fn writes(self) -> impl Iterator<Item = (&'g Key, Option<&'g [u8]>)> + Clone {
+        (0..self.count).map(move |number| (self.key(number), self.value(number)))
     }
 
     /// Takes a reference for a version about to be linked. `false` means that the count was zero: the transaction is

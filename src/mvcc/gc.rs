@@ -35,6 +35,15 @@
 //!   the garbage of threads at work, and their memory with it. Cursor and debts are each thread's own: what a thread
 //!   that ends or only reads has left is found by the next owner of its state, or by an explicit sweep.
 //!
+//! # With a log
+//!
+//! A write that has a record is held until the durable cut has passed it, which is a flush away: its writer's next looks at
+//! the snapshots would find nothing changed. So its writer remembers nothing. Whoever flushes the log prunes: it
+//! has each version in hand when it covers it, with a look whose limit is the cut *before*; the one version of a key right
+//! above that cut is met in every flush, and everything below the one under it goes in one cut. A key written however often
+//! holds what two flushes cover. What is left is one superfluous version under keys that are not written again, which the
+//! sweep comes by for, unhurriedly.
+//!
 //! # Dead keys
 //!
 //! A chain is dead when it is empty at a second visit, when its newest version is a tombstone that every snapshot sees
@@ -73,6 +82,9 @@ const REMEMBERED_KEYS: usize = 2 * RENEW_AFTER as usize;
 
 /// Looks after which a remembered key is left to the sweep: what still holds its versions then is a long snapshot.
 const TRIES: u8 = 3;
+
+/// As [`RENEW_AFTER`], for writes that have a record in a log: what they leave behind waits for a flush.
+const RENEW_RECORDED_AFTER: u32 = 8 * RENEW_AFTER;
 
 /// Bytes left behind that count as one more operation: large values are not left lying for long.
 const BYTES_PER_OPERATION: usize = 4 << 10;
@@ -203,6 +215,7 @@ where
         version: VersionRef<'g>,
         timestamp: Timestamp,
         key: &Key,
+        has_record: bool,
         guard: &'g Pin<'_, R>,
     ) {
         let span = self.trace.span(Layer::Truncate);
@@ -210,13 +223,17 @@ where
         let tidied = self.prune_neighbours(version, timestamp, &local.view, guard);
         if local.has_work() {
             local.owed += 1;
-            if local.owed >= RENEW_AFTER {
+            let renew_after = if has_record { RENEW_RECORDED_AFTER } else { RENEW_AFTER };
+            if local.owed >= renew_after {
                 self.collect_some(&mut local, guard);
             }
         }
         // Not before: the transaction that wrote it still has its snapshot.
         if tidied.lost {
             local.remember_whole(key);
+        } else if has_record && version.value().is_some() {
+            local.sweeping |= tidied.left_behind;
+            local.left_behind |= tidied.left_behind;
         } else if tidied.left_behind || version.value().is_none() {
             local.remember(Remembered {
                 key: key.clone(),
@@ -227,6 +244,17 @@ where
         }
         guard.count_unlinked(tidied.retired);
         span.end();
+    }
+
+    /// Prunes below a put that the log has just covered, or is about to.
+    pub(super) fn prune_covered<'g>(&self, version: VersionRef<'g>, timestamp: Timestamp, guard: &'g Pin<'_, R>) {
+        let tidied = self.prune_neighbours(version, timestamp, &guard.gc().view, guard);
+        guard.count_unlinked(tidied.retired);
+    }
+
+    /// Renews this thread's look at the open snapshots and the durable cut.
+    pub(super) fn renew_view(&self, guard: &Pin<'_, R>) {
+        self.snapshots.view(&self.clock, &mut guard.gc().view);
     }
 
     /// Tidies what an aborted transaction has left: versions at heads, and chains that it inserted. O(keys written).

@@ -22,7 +22,7 @@
 //! timestamp already.
 //!
 //! Files: `chain` one key's versions; `status` and `descriptor` a put's and a transaction's state; `clock` timestamps;
-//! `snapshots` open snapshots; `settle` helping; `gc` pruning.
+//! `snapshots` open snapshots; `write` and `transact` commits; `settle` helping; `gc` pruning; `enlist` what a log and the store ask of each other.
 //!
 //! The idea of settling timestamps on sight is that of versioned compare-and-swap (Wei et al., PPoPP 2021); the
 //! helped multi-word install follows Harris, Fraser and Pratt (DISC 2002).
@@ -30,12 +30,15 @@
 mod chain;
 mod clock;
 mod descriptor;
+mod enlist;
 mod gc;
 #[cfg(loom)]
 mod model;
 mod settle;
 mod snapshots;
 mod status;
+mod transact;
+mod write;
 
 use std::cell::{RefCell, RefMut};
 use std::ops::{Bound, ControlFlow, Deref};
@@ -43,22 +46,25 @@ use std::ops::{Bound, ControlFlow, Deref};
 pub use self::chain::Chain;
 pub use self::clock::{Clock, ReaderDriven, TICK, WriterDriven};
 pub use self::descriptor::{Write, Writes};
+pub use self::enlist::{Enlist, Fate, Refused, Unlisted};
 #[cfg(loom)]
 pub use self::model::ModelView;
 pub use self::snapshots::OpenSnapshot;
+pub use self::transact::Conflicting;
+pub use self::write::Deleted;
 pub(crate) use crate::index::Direction;
-use crate::index::{Index, Node, SkipList};
-use crate::reclaim::{Guard, Leave, LimboReclaim, Reclaim, Record, Threads};
+pub(crate) use crate::index::Index;
+use crate::index::{Node, SkipList};
+pub(crate) use crate::reclaim::{Guard, Reclaim};
+use crate::reclaim::{Leave, LimboReclaim, Record, Threads};
 use crate::stats::{Stats, ThreadCounters};
-use crate::sync::pause::{self, Step};
 use crate::sync::{Counter, order, store_load_fence};
 use crate::trace::{Layer, Trace};
-use crate::types::{Key, Timestamp};
+use crate::types::{Enlisted, Key, Timestamp};
 
-use self::chain::{Head, OwnedVersion, VersionRef};
-use self::settle::{For, Linked, Newest, Settled};
+use self::chain::Head;
+use self::settle::{For, Newest, Settled};
 use self::snapshots::{KeptSlots, Snapshots};
-use self::status::Status;
 
 /// The store that a [`Database`](crate::Database) uses.
 pub type DefaultStore = VersionedStore<SkipList<Chain>, LimboReclaim, ReaderDriven>;
@@ -221,7 +227,7 @@ where
         None
     }
 
-    /// Gives keys and values between two keys, as of `at`, to `visit`, which may use the store itself. Looks at up to
+    /// Gives keys, values and commit timestamps between two keys, as of `at`, to `visit`, which may use the store itself. Looks at up to
     /// `limit` keys, pinned all the while, and says where it ended. `expected` is about how many it will look at, if that
     /// is known.
     pub(crate) fn scan(
@@ -230,7 +236,7 @@ where
         direction: Direction,
         at: Timestamp,
         (limit, expected): (usize, Option<usize>),
-        visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        visit: impl FnMut(&[u8], &[u8], Timestamp) -> ControlFlow<()>,
     ) -> Scanned {
         let guard = self.pin();
         self.scan_pinned(bounds, direction, at, (limit, expected), visit, &guard)
@@ -242,13 +248,16 @@ where
         direction: Direction,
         at: Timestamp,
         (limit, expected): (usize, Option<usize>),
-        mut visit: impl FnMut(&[u8], &[u8]) -> ControlFlow<()>,
+        mut visit: impl FnMut(&[u8], &[u8], Timestamp) -> ControlFlow<()>,
         guard: &'g Pin<'_, R>,
     ) -> Scanned {
         let mut show = |node: I::Node<'g>| {
             let key = node.key_bytes();
-            match self.read_node(node, at, guard).and_then(|found| found.version.value()) {
-                Some(value) => visit(key, value),
+            match self.read_node(node, at, guard) {
+                Some(Newest { version, timestamp }) => match version.value() {
+                    Some(value) => visit(key, value, timestamp),
+                    None => ControlFlow::Continue(()),
+                },
                 None => ControlFlow::Continue(()),
             }
         };
@@ -271,121 +280,6 @@ where
         end
     }
 
-    // ---- single writes ----
-
-    /// Writes a value; returns its commit timestamp. O(log n).
-    #[inline]
-    pub fn put(&self, key: &Key, value: &[u8]) -> Timestamp {
-        let guard = self.pin();
-        self.put_version(key, OwnedVersion::copy(value, guard.memory()), &guard)
-    }
-
-    /// Writes a value of `length` bytes that `fill` puts where they will stay; returns its commit timestamp. O(log n).
-    #[inline]
-    pub fn put_with(&self, key: &Key, length: usize, fill: impl FnOnce(&mut [u8])) -> Timestamp {
-        let guard = self.pin();
-        self.put_version(key, OwnedVersion::put(length, fill, guard.memory()), &guard)
-    }
-
-    #[inline]
-    fn put_version<'g>(&'g self, key: &Key, version: OwnedVersion<'g, R::Memory>, guard: &'g Pin<'_, R>) -> Timestamp {
-        match self.write(key, version, |_| Ok::<(), std::convert::Infallible>(()), guard) {
-            Ok(timestamp) => timestamp,
-            Err(never) => match never {},
-        }
-    }
-
-    /// Deletes a key; returns the commit timestamp, or `None` if there was nothing to delete. O(log n).
-    pub fn delete(&self, key: &Key) -> Option<Timestamp> {
-        let is_there = |newest: Option<Newest<'_>>| match newest {
-            Some(newest) if newest.version.value().is_some() => Ok(()),
-            _ => Err(()),
-        };
-        let guard = self.pin();
-        store_load_fence(order::F4_READER);
-        // A cheap look first: deleting what is not there writes nothing.
-        is_there(self.read_at(key, Timestamp::LATEST, &guard)).ok()?;
-        self.write(key, OwnedVersion::tombstone(guard.memory()), is_there, &guard)
-            .ok()
-    }
-
-    /// Writes a value if the key's newest commit is `expected`, [`Timestamp::ABSENT`] meaning that there is none.
-    /// Returns the new timestamp, or else the one that was found. O(log n).
-    pub fn compare_and_put(
-        &self,
-        key: &Key,
-        expected: Timestamp,
-        length: usize,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<Timestamp, Timestamp> {
-        let guard = self.pin();
-        let judge = |newest: Option<Newest<'_>>| {
-            let found = match newest {
-                Some(newest) if newest.version.value().is_some() => newest.timestamp,
-                _ => Timestamp::ABSENT,
-            };
-            if found == expected { Ok(()) } else { Err(found) }
-        };
-        self.write(key, OwnedVersion::put(length, fill, guard.memory()), judge, &guard)
-    }
-
-    /// Links `version` above the newest committed version, if `judge` agrees to that one, and commits it. A verdict
-    /// against it is that of the moment when the judged version was the newest.
-    #[inline]
-    fn write<'g, E>(
-        &'g self,
-        key: &Key,
-        mut version: OwnedVersion<'g, R::Memory>,
-        judge: impl Fn(Option<Newest<'_>>) -> Result<(), E>,
-        guard: &'g Pin<'_, R>,
-    ) -> Result<Timestamp, E> {
-        store_load_fence(order::F4_READER);
-        let (linked, newest) = loop {
-            let search = self.trace.span(Layer::IndexSearch);
-            // What may be written where nothing is needs one search, and what may not inserts no chain.
-            let node = match judge(None) {
-                Ok(()) => self.index.find_or_insert(key, guard),
-                Err(refused) => self.index.find(key, guard).ok_or(refused)?,
-            };
-            search.end();
-            let chain = node.value();
-            let head = chain.head(guard.raw());
-            if let Head::Sealed = head {
-                // Helping to remove it is required: a stopped remover must not block the key.
-                self.index.remove(node, guard);
-                continue;
-            }
-            let newest = self.newest_below(head, key, guard);
-            judge(newest)?;
-            version.set_next(newest.map(|newest| newest.version));
-            match self.link(chain, head, newest, version, guard) {
-                Ok(linked) => break (linked, newest),
-                Err(back) => version = back,
-            }
-        };
-        let decide = self.trace.span(Layer::Decide);
-        store_load_fence(order::F1_WRITER);
-        // Born PREPARED and linked, so that a timestamp may be drawn: above that of the version below.
-        let drawn = self
-            .clock
-            .draw_commit(newest.map_or(Timestamp::ABSENT, |newest| newest.timestamp));
-        pause::reached(Step::Drawn);
-        let timestamp = if linked.decide_put(drawn) {
-            drawn
-        } else {
-            // Somebody else was first.
-            let Settled::Committed(timestamp) = self.settle(linked, For::Own, guard) else {
-                unreachable!("a put that is linked is never aborted");
-            };
-            timestamp
-        };
-        decide.end();
-        pause::reached(Step::Decided);
-        guard.counters().commits.add(1);
-        self.prune_after_write(linked, timestamp, key, guard);
-        Ok(timestamp)
-    }
-
     // ---- transactions ----
 
     /// Opens a snapshot of this moment. O(1), no allocation in steady state.
@@ -403,105 +297,36 @@ where
         self.snapshots.close(snapshot, &self.here().local.kept_slots);
     }
 
-    /// Commits a transaction that read from `snapshot`, which stays open until this returns: all of its writes, sorted
-    /// by key and not none, become visible at the returned timestamp, or none and the write in conflict is returned.
-    #[inline]
-    pub fn commit<W: Writes + ?Sized>(&self, snapshot: &OpenSnapshot, writes: &W) -> Result<Timestamp, Conflicting> {
+    // ---- what a log asks ----
+
+    /// Pins this thread: words that it reads from places of the log that are not done stay good as long as the result lives.
+    pub fn look_at_log(&self) -> LogView<'_, I, R, C> {
         let guard = self.pin();
-        if writes.len() == 1
-            && let Some((key, value)) = writes.iter().next()
-        {
-            return self.commit_one(snapshot.timestamp(), key, value, &guard);
-        }
-        self.commit_many(
-            descriptor::new_descriptor(snapshot.timestamp(), writes, guard.raw()),
-            &guard,
-        )
+        self.renew_view(&guard);
+        LogView { store: self, guard }
     }
 
-    /// Commits a transaction of one write, which is a put that judges what it replaces: nothing newer than the snapshot.
-    /// It needs no descriptor, since there is nothing that a helper would have to link.
-    #[inline]
-    fn commit_one<'g>(
-        &'g self,
-        read_timestamp: Timestamp,
-        key: &Key,
-        value: Option<&[u8]>,
-        guard: &'g Pin<'_, R>,
-    ) -> Result<Timestamp, Conflicting> {
-        let version = match value {
-            Some(value) => OwnedVersion::copy(value, guard.memory()),
-            None => OwnedVersion::tombstone(guard.memory()),
-        };
-        // The first committer wins: what the new version replaces must be what the snapshot saw.
-        let is_unchanged = |newest: Option<Newest<'_>>| match newest {
-            Some(newest) if newest.timestamp > read_timestamp => Err(()),
-            _ => Ok(()),
-        };
-        self.write(key, version, is_unchanged, guard).map_err(|()| {
-            guard.counters().conflicts.add(1);
-            Conflicting { key: key.clone() }
-        })
+    /// Draws the timestamp of a cut: what commits later gets a greater one.
+    pub fn draw_cut(&self) -> Timestamp {
+        self.clock.draw_snapshot()
     }
 
-    /// Commits a transaction of several writes.
-    fn commit_many<'g>(
-        &'g self,
-        transaction: descriptor::DescriptorRef<'g>,
-        guard: &'g Pin<'_, R>,
-    ) -> Result<Timestamp, Conflicting> {
-        let mut linked = Linked::new();
-        self.install(transaction, 0, guard, Some(&mut linked));
-        let decide = self.trace.span(Layer::Decide);
-        let decision = self.settle_transaction(transaction, For::Own, guard);
-        decide.end();
-        pause::reached(Step::Decided);
-        let result = match decision {
-            Status::Committed(timestamp) => {
-                guard.counters().commits.add(1);
-                Ok(timestamp)
-            }
-            Status::Aborted(write) => {
-                guard.counters().conflicts.add(1);
-                Err(Conflicting {
-                    key: transaction.key(write).clone(),
-                })
-            }
-            Status::Active | Status::Prepared => unreachable!("installed and settled"),
-        };
-        for version in &linked {
-            version.resolve_owner(transaction, decision, guard.raw());
-        }
-        match result {
-            Ok(timestamp) => self.after_commit(transaction, &linked, timestamp, guard),
-            Err(_) => self.tidy_after_abort(transaction, guard),
-        }
-        transaction.release(guard.raw());
-        result
+    /// Returns the last durable cut; [`Timestamp::LATEST`] without a log.
+    pub fn durable_cut(&self) -> Timestamp {
+        self.snapshots.durable()
     }
 
-    /// Prunes below a committed transaction's versions. Those that helpers linked and the owner never saw are searched for,
-    /// and reading them copies the decision into them: else they would keep the descriptor.
-    fn after_commit<'g>(
-        &'g self,
-        transaction: descriptor::DescriptorRef<'g>,
-        linked: &[VersionRef<'g>],
-        timestamp: Timestamp,
-        guard: &'g Pin<'_, R>,
-    ) {
-        for number in 0..transaction.len() {
-            let key = transaction.key(number);
-            let version = match linked.get(number) {
-                Some(version) => Some(*version),
-                None => self
-                    .read_at(key, timestamp, guard)
-                    .filter(|found| found.timestamp == timestamp)
-                    .map(|found| found.version),
-            };
-            if let Some(version) = version {
-                self.prune_after_write(version, timestamp, key, guard);
-            }
-        }
+    /// Moves the durable cut, up to which everything that is to survive does. With [`Timestamp::LATEST`] nothing is kept for
+    /// a log any more.
+    pub fn advance_durable_cut(&self, cut: Timestamp) {
+        self.snapshots.advance_durable(cut);
+    }
+
+    /// Opens a snapshot at the durable cut; one of this moment without a log.
+    pub fn open_durable_snapshot(&self) -> OpenSnapshot {
+        self.snapshots
+            .open_durable(&self.here().local.kept_slots)
+            .unwrap_or_else(|| self.open_snapshot())
     }
 
     // ---- the rest ----
@@ -568,6 +393,39 @@ where
     }
 }
 
+/// A pinned look at what a log named.
+pub struct LogView<'s, I, R: Reclaim, C> {
+    store: &'s VersionedStore<I, R, C>,
+    guard: Pin<'s, R>,
+}
+
+impl<'s, I, R, C> LogView<'s, I, R, C>
+where
+    I: Index<Chain, R>,
+    R: Reclaim,
+    C: Clock,
+{
+    /// Says how a write stands, after deciding it if only its timestamp is open.
+    pub fn settle(&self, enlisted: Enlisted) -> Fate {
+        self.store.settle_enlisted(enlisted, &self.guard)
+    }
+
+    /// Decides a write whose owner does not come back; `abandon` aborts it whatever it is.
+    pub fn give_up(&self, enlisted: Enlisted, abandon: bool) {
+        self.store.give_up_enlisted(enlisted, abandon, &self.guard);
+    }
+
+    /// Gives back the log's reference to a write whose place is done. Once for each.
+    pub fn release(&self, enlisted: Enlisted) {
+        self.store.release_enlisted(enlisted, &self.guard);
+    }
+
+    /// Returns the guard, under which the log may retire memory of its own.
+    pub fn guard(&self) -> &R::Guard<'s> {
+        self.guard.raw()
+    }
+}
+
 impl<I, R, C> Default for VersionedStore<I, R, C>
 where
     I: Index<Chain, R>,
@@ -577,11 +435,4 @@ where
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// A transaction failed because somebody else committed `key` after its snapshot.
-#[derive(Debug)]
-pub struct Conflicting {
-    /// The key that both wrote.
-    pub key: Key,
 }

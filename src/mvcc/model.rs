@@ -78,7 +78,7 @@ where
                     );
                     timestamps.push(timestamp);
                 }
-                Settled::Aborted | Settled::Active(_) => {
+                Settled::Aborted | Settled::Active(_) | Settled::ActivePut => {
                     assert!(version.is(head), "only the head may be undecided or aborted");
                 }
             }

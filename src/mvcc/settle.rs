@@ -31,11 +31,12 @@ use crate::reclaim::Reclaim;
 use crate::sync::pause::{self, Step};
 use crate::sync::{order, store_load_fence};
 use crate::trace::Layer;
-use crate::types::{Key, Timestamp};
+use crate::types::{Enlisted, Key, Timestamp};
 
-use super::chain::{Chain, Head, OwnedVersion, VersionRef, Word};
+use super::chain::{Chain, Found, Head, OwnedVersion, VersionRef, Word, find_enlisted};
 use super::clock::Clock;
 use super::descriptor::DescriptorRef;
+use super::enlist::Fate;
 use super::status::Status;
 use super::{Pin, VersionedStore};
 
@@ -48,6 +49,8 @@ pub(crate) enum Settled<'g> {
     Aborted,
     /// Its transaction is still linking versions.
     Active(DescriptorRef<'g>),
+    /// A put that has a record in a log, and of which nobody has said yet that it is linked.
+    ActivePut,
 }
 
 /// The newest committed version of a chain.
@@ -84,7 +87,7 @@ where
                 Word::Own(Status::Aborted(_)) => return Settled::Aborted,
                 // INVARIANT 1: seen PREPARED.
                 Word::Own(Status::Prepared) => self.decide_put(version, whose, guard),
-                Word::Own(Status::Active) => unreachable!("a put is born PREPARED"),
+                Word::Own(Status::Active) => return Settled::ActivePut,
                 Word::Owner(owner) => match self.settle_transaction(owner, whose, guard) {
                     Status::Committed(ts) => {
                         version.resolve_owner(owner, Status::Committed(ts), guard.raw());
@@ -122,6 +125,49 @@ where
         }
     }
 
+    /// Says how an enlisted write stands, after deciding it if it is PREPARED. Never helps one that is ACTIVE: met through
+    /// the log, a put may not be linked yet.
+    ///
+    /// `enlisted` was read, under `guard`, from a place of the log that was not done (`enlist.rs`, invariant 3).
+    pub(super) fn settle_enlisted<'g>(&'g self, enlisted: Enlisted, guard: &'g Pin<'_, R>) -> Fate {
+        match find_enlisted(enlisted, guard.raw()) {
+            Found::Transaction(owner) => match self.settle_transaction(owner, For::Other, guard) {
+                Status::Committed(timestamp) => Fate::Committed(timestamp),
+                Status::Aborted(_) => Fate::Aborted,
+                Status::Active | Status::Prepared => Fate::Active,
+            },
+            Found::Put(version) => match self.settle(version, For::Other, guard) {
+                Settled::Committed(timestamp) => {
+                    self.prune_covered(version, timestamp, guard);
+                    Fate::Committed(timestamp)
+                }
+                Settled::Aborted => Fate::Aborted,
+                Settled::Active(_) | Settled::ActivePut => Fate::Active,
+            },
+        }
+    }
+
+    /// Decides an enlisted write whose owner does not come back: a transaction is installed as any helper would, a put is
+    /// aborted and its owner, should it come back, makes another. `abandon` aborts transactions too.
+    ///
+    /// As for [`settle_enlisted`](Self::settle_enlisted).
+    pub(super) fn give_up_enlisted<'g>(&'g self, enlisted: Enlisted, abandon: bool, guard: &'g Pin<'_, R>) {
+        match find_enlisted(enlisted, guard.raw()) {
+            Found::Transaction(owner) if abandon => owner.give_up(),
+            Found::Transaction(owner) => self.install(owner, 0, guard, None),
+            Found::Put(version) => version.drop_put(),
+        }
+    }
+
+    /// Gives back the log's reference, when the place is done.
+    ///
+    /// As for [`settle_enlisted`](Self::settle_enlisted), and called once for each place.
+    pub(super) fn release_enlisted<'g>(&'g self, enlisted: Enlisted, guard: &'g Pin<'_, R>) {
+        if let Found::Transaction(owner) = find_enlisted(enlisted, guard.raw()) {
+            owner.release(guard.raw());
+        }
+    }
+
     /// Decides a transaction if it is PREPARED, and returns its status.
     #[inline]
     pub(super) fn settle_transaction(&self, owner: DescriptorRef<'_>, whose: For, guard: &Pin<'_, R>) -> Status {
@@ -148,6 +194,8 @@ where
             match self.settle(version, For::Other, guard) {
                 // INVARIANT 3: the owner's version at `key` is linked, so installing goes on above it.
                 Settled::Active(owner) => self.install(owner, owner.position(key), guard, None),
+                // Met in a chain, so it is linked, and its record was copied before that.
+                Settled::ActivePut => version.prepare_put(),
                 decided => return decided,
             }
         }
@@ -174,7 +222,9 @@ where
     pub(super) fn committed<'g>(&self, version: VersionRef<'g>, guard: &'g Pin<'_, R>) -> Timestamp {
         match self.settle(version, For::Other, guard) {
             Settled::Committed(ts) => ts,
-            Settled::Aborted | Settled::Active(_) => unreachable!("every version below a head is committed"),
+            Settled::Aborted | Settled::Active(_) | Settled::ActivePut => {
+                unreachable!("every version below a head is committed")
+            }
         }
     }
 

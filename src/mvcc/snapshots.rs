@@ -18,6 +18,10 @@
 //!    clock was read, and has at least `Clock::least_snapshot_after` of it. This holds however old the view is: a stale
 //!    view only allows less.
 //! 3. Slots are never freed before the store.
+//! 4. With a log, `durable` is the last durable cut: whoever flushes the log is a reader at it, for whom everything
+//!    younger, and of each key the newest that is not, is kept. A view reads it before the slots, and its limit never
+//!    exceeds it. A snapshot opened *at* the cut publishes its slot and then looks whether the cut is still that one: a
+//!    view that missed the slot read an older cut.
 //!
 //! # Memory ordering
 //!
@@ -25,6 +29,7 @@
 //! |---|---|---|---|
 //! | `word` | `PUBLISH_SLOT`, then a draw that only reads | clock, then `READ_SLOT` | F2: a view misses a slot only if it read the clock before the draw |
 //! | `word` | plain, then a draw that writes (`DRAW`) | clock (`READ_CLOCK`), then `READ_SLOT` | the same, by release and acquire |
+//! | `durable` | `ADVANCE_DURABLE` | `READ_DURABLE`, then `READ_SLOT` | invariant 4: the slot of a snapshot that found the cut unchanged is seen by views that find it changed |
 //! | `used` | `CLAIM_SLOT`, then the slot | clock, then `CLAIM_SLOT` | F2, for slots never used before |
 //! | `spare` | `SPARE_SLOT` | `READ_SPARE` | the link of the slot on top |
 //! | `word` | `EXACT_SLOT` | `READ_SLOT` | raises the bound, which nothing else depends on |
@@ -94,6 +99,8 @@ pub(crate) struct Snapshots {
     chunks: [OnceBox<Vec<Slot>>; CHUNKS],
     /// Slots ever used: numbers from here on are untouched.
     used: CachePadded<AtomicUsize>,
+    /// The last durable cut; [`Timestamp::LATEST`] if nothing is to be kept for a log.
+    durable: CachePadded<AtomicU64>,
     /// Slots given back by threads that had enough of them, as a stack: the number of the first plus one, and above it
     /// a tag that grows with every push, so that an exchange fails if the first was taken and given back meanwhile.
     spare: CachePadded<AtomicU64>,
@@ -163,6 +170,7 @@ impl Snapshots {
             first: (0..FIRST_CHUNK).map(|_| Slot::new()).collect(),
             chunks: [const { OnceBox::new() }; CHUNKS],
             used: CachePadded::new(AtomicUsize::new(0)),
+            durable: CachePadded::new(AtomicU64::new(Timestamp::LATEST.get())),
             spare: CachePadded::new(AtomicU64::new(0)),
         }
     }
@@ -204,6 +212,55 @@ impl Snapshots {
         }
     }
 
+    /// Returns the last durable cut; [`Timestamp::LATEST`] if there is none.
+    #[inline]
+    pub(crate) fn durable(&self) -> Timestamp {
+        // ORDERING: SeqCst; the partner is `advance_durable`.
+        Timestamp::from_raw(self.durable.load(order::READ_DURABLE))
+    }
+
+    /// Moves the durable cut. From here on what only the older cut could see may be pruned.
+    pub(crate) fn advance_durable(&self, cut: Timestamp) {
+        // ORDERING: SeqCst, invariant 4; pairs with `durable`.
+        self.durable.store(cut.get(), order::ADVANCE_DURABLE);
+    }
+
+    /// Opens a snapshot at the durable cut; `None` if there is none. Lock-free: it tries again only if the cut has moved.
+    pub(crate) fn open_durable(&self, kept: &KeptSlots) -> Option<OpenSnapshot> {
+        let mut cut = self.durable();
+        if cut == Timestamp::LATEST {
+            return None;
+        }
+        let number = kept.pop().unwrap_or_else(|| self.claim());
+        loop {
+            let word = cut.get() << KIND_BITS | EXACT;
+            // ORDERING: SeqCst, F2; before the cut is read again. Pairs with `view`.
+            self.slot(number).word.store(word, order::PUBLISH_SLOT);
+            store_load_fence(order::F2_SNAPSHOT);
+            let now = self.durable();
+            // INVARIANT 4.
+            if now == cut {
+                break;
+            }
+            if now == Timestamp::LATEST {
+                self.close(
+                    &OpenSnapshot {
+                        slot: number,
+                        timestamp: cut,
+                    },
+                    kept,
+                );
+                return None;
+            }
+            cut = now;
+        }
+        fence_after_draw();
+        Some(OpenSnapshot {
+            slot: number,
+            timestamp: cut,
+        })
+    }
+
     /// Closes a snapshot and gives its slot's number to the calling thread.
     #[inline]
     pub(crate) fn close(&self, snapshot: &OpenSnapshot, kept: &KeptSlots) {
@@ -218,7 +275,9 @@ impl Snapshots {
     pub(crate) fn view<C: Clock>(&self, clock: &C, view: &mut View) {
         // INVARIANT 2: the clock first.
         view.limit = C::least_snapshot_after(clock.now());
-        if !C::SNAPSHOTS_WRITE {
+        let durable = self.durable();
+        view.limit = view.limit.min(durable);
+        if !C::SNAPSHOTS_WRITE || durable != Timestamp::LATEST {
             store_load_fence(order::F2_PRUNER);
         }
         std::mem::swap(&mut view.open, &mut view.before);

@@ -8,10 +8,11 @@
 //!
 //!  ACTIVE ----> PREPARED ----> COMMITTED(ts)
 //!     |
-//!     +-------> ABORTED(write)                       transactions only
+//!     +-------> ABORTED(write)                       transactions, and puts that have a record in a log
 //! ```
 //!
-//! A put is born PREPARED. A version's word holds either a status (puts) or OWNER and the address of the
+//! A put is born PREPARED; one that has a record in a log is born ACTIVE, and becomes PREPARED once it is linked. A
+//! version's word holds either a status (puts) or OWNER and the address of the
 //! transaction's descriptor, whose status then counts; addresses are multiples of 8, so three bits are free for the
 //! tag. COMMITTED and ABORTED are final. PREPARED is never aborted: once everything is linked only the timestamp is
 //! open. ABORTED carries the number of the write at which the conflict was found, so that the error can name its key
@@ -40,6 +41,9 @@ const ABORTED: u64 = 4;
 /// In a version's word only: the rest is the address of a descriptor.
 pub(super) const OWNER: u64 = 5;
 
+/// Instead of a write's number: whoever reads the log gave the put or transaction up, and its owner tries again.
+pub(super) const DROPPED: usize = (1 << (64 - TAG_BITS)) - 1;
+
 /// Where a put or transaction stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Status {
@@ -49,7 +53,7 @@ pub(crate) enum Status {
     Prepared,
     /// Decided.
     Committed(Timestamp),
-    /// Decided; a conflict was found at the write of this number.
+    /// Decided; a conflict was found at the write of this number, or it was given up ([`DROPPED`]).
     Aborted(usize),
 }
 
@@ -92,6 +96,7 @@ mod tests {
             Status::Committed(Timestamp::from_raw(1)),
             Status::Aborted(0),
             Status::Aborted(70_000),
+            Status::Aborted(DROPPED),
         ];
         for status in statuses {
             assert_eq!(Status::decode(status.encode()), status);

@@ -1,6 +1,10 @@
 //! What the tests of this folder share: a seeded random number generator and a watchdog.
 #![forbid(unsafe_code)]
 
+pub(crate) mod directory;
+#[cfg(debug_assertions)]
+pub(crate) mod victim;
+
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;

@@ -1,18 +1,20 @@
-//! Many keys at once: searches that wait together, and a list that is built from sorted keys.
+//! Many keys at once: searches that wait together, and insertions that begin where the last one ended.
 //!
 //! A search waits for one node after the other. Several searches that take turns wait for as many nodes at the same time:
 //! each step looks at a node that was asked for a whole turn before. Among a million keys that lie in memory a lookup then
 //! takes a third of the time; with half as many searches, half; with twice as many, no less. From the cache it gains little.
 //!
-//! Sorted keys need no search: each goes behind the last node of every level of its tower. That takes 0.4 of the time of
-//! inserting the same keys in order, which is fast already since each search stays in the cache.
+//! A key that belongs right behind the one before it needs no search: at each level of its tower it goes behind the last
+//! node, if what follows that is greater. Threads that insert stretches of keys side by side each have a place of their
+//! own. A million sorted keys, versions and all, take 0.4 of the time that finding each one's place from the head takes,
+//! which is fast already since such searches stay in the cache.
 #![forbid(unsafe_code)]
 
 use std::cmp::Ordering;
 
 use super::key::SearchKey;
-use super::node::{BUILT, Change, Next, NodeRef, OwnedNode};
-use super::{Found, MAX_HEIGHT, SkipList, height_of, prefetch_below};
+use super::node::{Next, NodeRef};
+use super::{Equal, Found, MAX_HEIGHT, Place, SkipList, height_of, prefetch_below};
 use crate::reclaim::Guard;
 use crate::types::Key;
 
@@ -119,43 +121,70 @@ impl<V: Default + Send + Sync + 'static, const HINTS: bool> SkipList<V, HINTS> {
         }
     }
 
-    /// Appends keys that are sorted and greater than every key of the list, each with what `fill` makes of its value.
-    /// O(log n), and O(1) for each key.
-    ///
-    /// # Panics
-    ///
-    /// If a key is not greater than the one before it. The list then holds those before.
-    pub fn append_sorted<T, G: Guard>(
-        &mut self,
+    /// Calls `visit` with the node of each key, after inserting one with an empty value if there was none. Does not look at
+    /// hints and leaves none. O(1) for a new key that belongs right behind a new one before it, O(log n) for any other.
+    pub(super) fn insert_in_order<'g, T, G: Guard>(
+        &'g self,
         items: impl IntoIterator<Item = (Key, T)>,
-        guard: &G,
-        mut fill: impl FnMut(&V, T),
+        guard: &'g G,
+        mut visit: impl FnMut(Found<'g, V>, T),
     ) {
-        let list = &*self;
-        let mut last = [list.head.node(); MAX_HEIGHT];
-        let mut before = list.head.node();
-        for level in (0..MAX_HEIGHT).rev() {
-            while let Some(node) = before.link(level).load(guard).node() {
-                before = node;
-            }
-            last[level] = before;
-        }
+        let mut near = Place::at_head(self.head.node());
+        // Says that `near` was found for one key at every level: then no node before that key is behind `near.before[0]`.
+        let mut is_whole = false;
         for (key, item) in items {
             let key = &SearchKey::new(&key);
-            assert!(
-                last[0] == list.head.node() || last[0].compare(key) == Ordering::Less,
-                "keys are appended in ascending order"
-            );
-            let height = height_of(key, list.hash_of(key));
-            let new = OwnedNode::new(key, height, BUILT, guard.memory());
-            fill(new.value(), item);
-            for (level, last) in last[..height].iter().enumerate() {
-                // Exclusive access: it does not fail.
-                let linked = last.link(level).exchange(Next::END, new.as_next(), Change::Insert);
-                assert!(linked, "nobody else has the list");
+            let height = height_of(key, self.hash_of(key));
+            let is_next = is_whole && self.is_next(key, height, &mut near, guard);
+            let found = match is_next {
+                true => None,
+                false => self.place(key, MAX_HEIGHT, Equal::IsFound, &mut near, guard),
+            };
+            let inserted = match found {
+                Some(node) => Err(node),
+                None => self.insert_at(key, height, &mut near, guard),
+            };
+            is_whole = inserted.is_ok();
+            let (Ok(node) | Err(node)) = inserted;
+            if is_whole {
+                near.before[..height].fill(node);
             }
-            last[..height].fill(new.published());
-            list.raise_levels(height);
+            visit(Found(node), item);
         }
+    }
+
+    /// Says whether a key's place below `height` is right behind `near`, which is whole, and reads the links there.
+    ///
+    /// A node that was removed since has marked links, or will have: they are marked from the top, and the exchange that
+    /// inserts fails at a marked one.
+    #[inline]
+    fn is_next<'g, G: Guard>(
+        &'g self,
+        key: &SearchKey<'_>,
+        height: usize,
+        near: &mut Place<'g, V>,
+        guard: &'g G,
+    ) -> bool {
+        let last = near.before[0];
+        if last != self.head.node() && last.compare(key) != Ordering::Less {
+            return false;
+        }
+        let mut greater = Next::END;
+        for level in 0..height {
+            let next = near.before[level].link(level).load(guard);
+            if next.is_marked() {
+                return false;
+            }
+            if next != greater {
+                if let Some(node) = next.node()
+                    && node.compare_at(level, key) != Ordering::Greater
+                {
+                    return false;
+                }
+                greater = next;
+            }
+            near.after[level] = next;
+        }
+        true
     }
 }

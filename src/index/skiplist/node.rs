@@ -563,12 +563,6 @@ impl<'g, V: Default + Send, M: Memory> OwnedNode<'g, V, M> {
         Self { node, memory }
     }
 
-    /// Returns the value.
-    #[inline]
-    pub(super) fn value(&self) -> &V {
-        self.node.value()
-    }
-
     /// Sets the link of a level.
     #[inline]
     pub(super) fn set_link(&self, level: usize, next: Next<'_, V>) {

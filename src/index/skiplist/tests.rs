@@ -532,18 +532,19 @@ fn a_walk_misses_nothing_that_stays() {
 fn many_keys_at_once_are_found_as_one_by_one() {
     let reclaim = EpochReclaim::new();
     let local = reclaim.register();
-    let mut list = <SkipList<AtomicU64, false> as Index<_, EpochReclaim>>::new(&reclaim);
+    let list = <SkipList<AtomicU64, false> as Index<_, EpochReclaim>>::new(&reclaim);
     let keys = if cfg!(miri) { 30 } else { 1_000_u64 };
-    {
-        let guard = reclaim.pin(&local);
-        let evens = (0..keys).step_by(2).map(|number| (numbered(number), number));
-        list.append_sorted(evens, &guard, |value, number| value.store(number, order::COUNT));
-        let more = (keys..keys + 10).map(|number| (numbered(number), number));
-        list.append_sorted(more, &guard, |value, number| value.store(number, order::COUNT));
-    }
     let guard = reclaim.pin(&local);
+    for numbers in [(0..keys), (keys..keys + 10)] {
+        let evens = numbers.step_by(2).map(|number| (numbered(number), number));
+        Index::<_, EpochReclaim>::insert_sorted(&list, evens, &guard, |node, number| {
+            assert!(node.key() == numbered(number));
+            node.value().store(number, order::COUNT);
+        });
+    }
     for number in (0..keys).step_by(4) {
-        let node = Index::<_, EpochReclaim>::find(&list, &numbered(number), &guard).expect("appended");
+        let node = Index::<_, EpochReclaim>::find(&list, &numbered(number), &guard).expect("inserted");
+        assert_eq!(node.value().load(order::COUNT), number);
         Index::<_, EpochReclaim>::remove(&list, node, &guard);
         Index::<_, EpochReclaim>::find_or_insert(&list, &numbered(number + 1), &guard);
     }
@@ -559,29 +560,94 @@ fn many_keys_at_once_are_found_as_one_by_one() {
     });
     assert_eq!(seen, all.len());
     list.find_many(&[], &guard, |_, _| panic!("no key was asked for"));
-    let mut count = 0;
-    let mut last = None;
-    Index::<_, EpochReclaim>::walk(
-        &list,
-        (Bound::Unbounded, Bound::Unbounded),
-        Direction::Ascending,
-        &guard,
-        |node| {
-            assert!(last.replace(node.key()).is_none_or(|last| last < node.key()));
-            count += 1;
-            ControlFlow::Continue(())
-        },
-    );
-    assert_eq!(count, keys / 2 + 10);
+    assert_eq!(sorted_keys::<EpochReclaim>(&list, &guard).len() as u64, keys / 2 + 5);
 }
 
+/// Returns the keys of a list, which are sorted.
+fn sorted_keys<R: Reclaim>(list: &SkipList<AtomicU64, false>, guard: &R::Guard<'_>) -> Vec<Key> {
+    let mut keys: Vec<Key> = Vec::new();
+    let everything = (Bound::Unbounded, Bound::Unbounded);
+    Index::<_, R>::walk(list, everything, Direction::Ascending, guard, |node| {
+        assert!(keys.last().is_none_or(|last| *last < node.key()));
+        keys.push(node.key());
+        ControlFlow::Continue(())
+    });
+    keys
+}
+
+/// Goal: the place of the last key is used only where it is right. Method: keys in any order, some of them there already
+/// and some twice, into a list of which a part is removed between two of them.
 #[test]
-#[should_panic(expected = "ascending")]
-fn unsorted_keys_are_not_appended() {
-    let reclaim = EpochReclaim::new();
-    let local = reclaim.register();
-    let mut list = <SkipList<AtomicU64, false> as Index<_, EpochReclaim>>::new(&reclaim);
-    let guard = reclaim.pin(&local);
-    let items = [2, 3, 1].map(|number| (numbered(number), ()));
-    list.append_sorted(items, &guard, |_, ()| {});
+fn keys_in_any_order_are_inserted_as_one_by_one() {
+    proptest!(ProptestConfig::with_cases(if cfg!(miri) { 3 } else { 200 }), |(
+        batches in prop::collection::vec(prop::collection::vec((0_u64..60, any::<bool>()), 0..40), 1..4),
+        is_sorted in any::<bool>(),
+    )| {
+        let fixture = Fixture::<EpochReclaim>::new();
+        let local = fixture.reclaim.register();
+        let mut expected = BTreeMap::new();
+        for mut batch in batches {
+            if is_sorted {
+                batch.sort_unstable();
+            }
+            let guard = fixture.reclaim.pin(&local);
+            let list = &fixture.list;
+            let items = batch.iter().map(|(number, goes)| (numbered(*number), (*number, *goes)));
+            Index::<_, EpochReclaim>::insert_sorted(list, items, &guard, |node, (number, goes)| {
+                assert!(node.key() == numbered(number) && node.is_linked());
+                let before = expected.insert(number, ()).is_some();
+                // A removed node's successor is new, whatever place was remembered.
+                assert_eq!(node.value().load(order::COUNT) == number + 1, before);
+                node.value().store(number + 1, order::COUNT);
+                if goes {
+                    Index::<_, EpochReclaim>::remove(list, node, &guard);
+                    expected.remove(&number);
+                }
+            });
+            let keys: Vec<Key> = expected.keys().copied().map(numbered).collect();
+            prop_assert!(sorted_keys::<EpochReclaim>(list, &guard) == keys);
+        }
+    });
+}
+
+/// Goal: sorted insertions bear one another and removals. Method: two threads insert the same keys in order, in stretches,
+/// and another removes and inserts some of them; what is never removed is there in the end, once.
+#[test]
+fn sorted_insertions_bear_each_other_and_removals() {
+    let keys = 400 * UNITS as u64;
+    let fixture = &Fixture::<LimboReclaim>::new();
+    std::thread::scope(|scope| {
+        for stretch in [16, 50] {
+            scope.spawn(move || {
+                let local = fixture.reclaim.register();
+                for first in (0..keys).step_by(stretch) {
+                    let guard = fixture.reclaim.pin(&local);
+                    let items = (first..keys.min(first + stretch as u64)).map(|number| (numbered(number), number));
+                    Index::<_, LimboReclaim>::insert_sorted(&fixture.list, items, &guard, |node, number| {
+                        assert!(node.key() == numbered(number));
+                    });
+                }
+            });
+        }
+        scope.spawn(move || {
+            let local = fixture.reclaim.register();
+            for _ in 0..4 {
+                for number in (0..keys).step_by(3) {
+                    fixture.with(&local, |list| {
+                        let node = list.insert(&numbered(number));
+                        list.remove(node);
+                    });
+                }
+            }
+        });
+    });
+    let local = fixture.reclaim.register();
+    let guard = fixture.reclaim.pin(&local);
+    let mut stays: Vec<Key> = sorted_keys::<LimboReclaim>(&fixture.list, &guard);
+    stays.retain(|key| (0..keys).step_by(3).all(|number| *key != numbered(number)));
+    let expected: Vec<Key> = (0..keys).filter(|number| number % 3 != 0).map(numbered).collect();
+    assert!(stays == expected);
+    for key in &expected {
+        assert!(Index::<_, LimboReclaim>::find(&fixture.list, key, &guard).is_some());
+    }
 }
