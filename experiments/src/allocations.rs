@@ -358,7 +358,7 @@ mod tests {
     // do, give it back in another thread, and let that thread tell.
     #[test]
     fn live_bytes_follow_what_is_held() {
-        const HELD: usize = 64 << 20;
+        const HELD: usize = 1 << 30;
         let before = live_bytes();
         let held: Vec<u8> = black_box(Vec::with_capacity(HELD));
         let while_held = live_bytes();

@@ -12,9 +12,11 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 use experiments::allocations::CountingAllocator;
+use experiments::crash::{self, CrashArgs};
 use experiments::engines::EngineName;
 use experiments::gates::command::{self, BAD_INPUT, GatesArgs};
 use experiments::gates::table::{ENTRIES, GATES, TITLES};
+use experiments::inspect::{self, InspectArgs, VerifyArgs};
 use experiments::questions::QUESTIONS;
 use experiments::questions::command::{self as question, QuestionArgs};
 use experiments::replay::{self, ReplayArgs};
@@ -53,6 +55,12 @@ enum Command {
     Question(QuestionArgs),
     /// Replay a recorded block trace as gets and puts, and check the final state
     Replay(ReplayArgs),
+    /// Crash the engine on a simulated disk at every step, and check what it leaves
+    Crash(CrashArgs),
+    /// Tell what a log's directory holds, segment by segment, damaged or not
+    Inspect(InspectArgs),
+    /// Rehearse recovery of a log: read everything, check everything, change nothing
+    Verify(VerifyArgs),
     /// List the engines, the questions and every line of the checklist
     List,
 }
@@ -78,6 +86,9 @@ fn main() -> ExitCode {
             }
         },
         Command::Replay(arguments) => replay::run(&arguments),
+        Command::Crash(arguments) => crash::run(&arguments),
+        Command::Inspect(arguments) => inspect::inspect(&arguments),
+        Command::Verify(arguments) => inspect::verify(&arguments),
         Command::List => {
             list();
             ExitCode::SUCCESS

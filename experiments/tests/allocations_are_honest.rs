@@ -17,7 +17,7 @@ use experiments::engines::unlatched::Unlatched;
 use experiments::engines::{Engine, EngineError, Layer, Operation, Session};
 use experiments::gates::campaign::DISTURBED;
 use experiments::gates::sheet::{Outcome, exit_status};
-use experiments::gates::{Context, Effort, Options, memory, pool, run};
+use experiments::gates::{Context, Effort, Options, counted as counting, memory, pool};
 use experiments::harness::environment::available_processors;
 use experiments::harness::stats::Verdict;
 use experiments::report::markdown::Section;
@@ -270,10 +270,10 @@ fn counted<S: Engine>() -> Vec<Outcome> {
     let _turn = turn();
     let mut options = Options::new(Effort::TINY);
     options.selection.gates = vec!["2".to_owned()];
-    options.timed = false;
-    let report = run::<S>(options).expect("it opens");
+    let mut context = Context::new(options);
+    counting::measure::<S>(&mut context).expect("it opens");
     let counted = |line: &Outcome| line.entry.id.starts_with("allocations_");
-    report.outcomes.into_iter().filter(counted).collect()
+    context.sheet.outcomes().into_iter().filter(counted).collect()
 }
 
 /// The smallest effort, on stores so large that what the test's own harness obtains meanwhile does not show.

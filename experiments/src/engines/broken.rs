@@ -5,18 +5,21 @@
 //! others run, and writes without looking again, and one in the same number is not made either, so
 //! that a run on one thread is caught as well. A get returns [`CONSTANT`] whatever is stored, which is as fast as a get can
 //! be. A snapshot is taken of nothing and shows what is newest. What checking reads is sound, so that each defect is
-//! caught by its own check.
+//! caught by its own check. At a place it keeps its bytes in a database, but for those puts that are not made.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use unlatched::RunId;
+use unlatched::{Durability, RunId};
 
 use super::baseline::BaselineSpace;
 use super::bytes::{ByteEngine, Visitor};
+use super::durable::Durable;
 use super::sharded::{Sharded, ShardedSession};
+use super::unlatched::Unlatched;
 use super::{Engine, EngineError, Layer, Operation, Session};
+use crate::disk::place::Place;
 use crate::workload::KeySet;
 
 /// One update in so many is lost.
@@ -29,10 +32,27 @@ pub const CONSTANT: u64 = 7;
 #[derive(Debug)]
 pub struct Broken {
     inner: Sharded,
+    /// Where bytes are kept instead, if anywhere.
+    kept: Option<Unlatched>,
     updates: AtomicU64,
 }
 
 impl Broken {
+    fn new(kept: Option<Unlatched>) -> Result<Self, EngineError> {
+        Ok(Self {
+            inner: Sharded::open()?,
+            kept,
+            updates: AtomicU64::new(0),
+        })
+    }
+
+    fn kept(&self) -> Result<&Unlatched, EngineError> {
+        self.kept.as_ref().ok_or(EngineError::Unsupported {
+            engine: Self::NAME,
+            operation: Operation::EnginePut,
+        })
+    }
+
     fn loses_this_one(&self) -> bool {
         // ORDERING: Relaxed, only the count matters.
         self.updates.fetch_add(1, Ordering::Relaxed) % LOSS_PERIOD == LOSS_PERIOD - 1
@@ -47,10 +67,7 @@ impl Engine for Broken {
     type Session<'a> = BrokenSession<'a>;
 
     fn open() -> Result<Self, EngineError> {
-        Ok(Self {
-            inner: Sharded::open()?,
-            updates: AtomicU64::new(0),
-        })
+        Self::new(None)
     }
 
     fn space(&self, run: RunId, keys: Arc<KeySet>) -> BaselineSpace {
@@ -179,17 +196,68 @@ impl Session for BrokenSession<'_> {
 impl ByteEngine for Broken {
     fn put_bytes(&self, run: &RunId, key: &[u8], value: &[u8]) -> Result<(), EngineError> {
         if self.loses_this_one() {
-            Ok(())
-        } else {
-            self.inner.put_bytes(run, key, value)
+            return Ok(());
+        }
+        match &self.kept {
+            Some(kept) => kept.put_bytes(run, key, value),
+            None => self.inner.put_bytes(run, key, value),
         }
     }
 
     fn get_bytes(&self, run: &RunId, key: &[u8], buffer: &mut Vec<u8>) -> Result<bool, EngineError> {
-        self.inner.get_bytes(run, key, buffer)
+        match &self.kept {
+            Some(kept) => kept.get_bytes(run, key, buffer),
+            None => self.inner.get_bytes(run, key, buffer),
+        }
     }
 
     fn visit(&self, run: &RunId, each: &mut Visitor<'_>) -> Result<(), EngineError> {
-        self.inner.visit(run, each)
+        match &self.kept {
+            Some(kept) => kept.visit(run, each),
+            None => self.inner.visit(run, each),
+        }
+    }
+}
+
+impl Durable for Broken {
+    fn open_at(place: &Place, durability: Durability) -> Result<Self, EngineError> {
+        Self::new(Some(Unlatched::open_at(place, durability)?))
+    }
+
+    fn default_durability() -> Durability {
+        Unlatched::default_durability()
+    }
+
+    fn put_as(&self, run: &RunId, key: &[u8], value: &[u8], durability: Durability) -> Result<(), EngineError> {
+        if self.loses_this_one() {
+            return Ok(());
+        }
+        self.kept()?.put_as(run, key, value, durability)
+    }
+
+    fn delete_as(&self, run: &RunId, key: &[u8], durability: Durability) -> Result<bool, EngineError> {
+        self.kept()?.delete_as(run, key, durability)
+    }
+
+    fn insert_as(&self, run: &RunId, key: &[u8], value: &[u8], durability: Durability) -> Result<(), EngineError> {
+        self.kept()?.insert_as(run, key, value, durability)
+    }
+
+    fn transact_as(
+        &self,
+        run: &RunId,
+        keys: &[&[u8]],
+        value: &[u8],
+        durability: Durability,
+    ) -> Result<(), EngineError> {
+        self.kept()?.transact_as(run, keys, value, durability)
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.kept()?.flush()
+    }
+
+    fn shut_down(&self) -> Result<(), EngineError> {
+        self.kept()?.shut_down()
     }
 }

@@ -30,6 +30,7 @@ use crate::workload::KeySet;
 pub mod baseline;
 pub mod broken;
 pub mod bytes;
+pub mod durable;
 pub mod floors;
 pub mod locked;
 pub mod sharded;
@@ -71,6 +72,9 @@ pub enum EngineError {
         /// What it said.
         message: String,
     },
+    /// The directory for databases can't be used.
+    #[error("the directory for databases can't be used: {0}; choose another with --dir")]
+    Disk(#[from] std::io::Error),
     /// A stored value is not what the workload writes.
     #[error("a value of {found} was read where a number is stored")]
     NotANumber {

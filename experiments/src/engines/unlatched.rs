@@ -7,16 +7,18 @@
 //! | facade, transaction, snapshot | a [`KVStore`] and its [`Database`] | [`Value::I64`] |
 //!
 //! Each layer has its own store, so that a store holds exactly the stated number of keys whatever else is measured
-//! in the same run.
+//! in the same run. At a place of its own ([`Durable`]) both databases are kept there; the bare store is always in memory.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;
 
 use unlatched::internals::DefaultStore;
-use unlatched::{Database, KVStore, KVStoreExt as _, Key, RunId, TypeTag, Value};
+use unlatched::{Database, Durability, KVStore, KVStoreExt as _, Key, Options, RunId, Timestamp, TypeTag, Value};
 
-use super::{Engine, EngineError, Operation, Session};
+use super::{Engine, EngineError, Layer, Operation, Session};
+use crate::disk::place::Place;
 use crate::engines::bytes::{ByteEngine, Visitor};
+use crate::engines::durable::Durable;
 use crate::workload::KeySet;
 
 /// How often an increment is tried: far beyond any fair share of bad luck, so that reaching it is a defect.
@@ -25,15 +27,32 @@ pub(crate) const MAX_ATTEMPTS: u64 = 1_000_000;
 /// Capacity of the buffer that a session reads into: no value of the workload is longer, so that it never grows.
 const BUFFER_BYTES: usize = 64;
 
-/// Unlatched, in memory, with its default index, reclamation and clock.
+/// Names of the databases at a place.
+const DIRECT: &str = "engine";
+const FACADE: &str = "facade";
+
+/// Unlatched with its default index, reclamation and clock: in memory, or at a place.
 pub struct Unlatched {
     store: DefaultStore,
     direct: Database,
     database: Arc<Database>,
     facade: KVStore,
+    /// With what durability sessions load.
+    loads: Durability,
 }
 
 impl Unlatched {
+    fn over(direct: Database, database: Database, loads: Durability) -> Self {
+        let database = Arc::new(database);
+        Self {
+            store: DefaultStore::new(),
+            direct,
+            facade: KVStore::new(Arc::clone(&database)),
+            database,
+            loads,
+        }
+    }
+
     /// Returns the database under the facade, for its statistics and for what the trait has no word for.
     #[must_use]
     pub fn database(&self) -> &Arc<Database> {
@@ -73,13 +92,11 @@ impl Engine for Unlatched {
     type Session<'a> = UnlatchedSession<'a>;
 
     fn open() -> Result<Self, EngineError> {
-        let database = Arc::new(Database::in_memory()?);
-        Ok(Self {
-            store: DefaultStore::new(),
-            direct: Database::in_memory()?,
-            facade: KVStore::new(Arc::clone(&database)),
-            database,
-        })
+        Ok(Self::over(
+            Database::in_memory()?,
+            Database::in_memory()?,
+            Durability::InMemory,
+        ))
     }
 
     fn space(&self, run: RunId, keys: Arc<KeySet>) -> UnlatchedSpace {
@@ -217,6 +234,30 @@ impl Session for UnlatchedSession<'_> {
         Ok((seen, newest))
     }
 
+    fn load(&mut self, layer: Layer, key: usize, value: u64) -> Result<(), EngineError> {
+        let (engine, run) = (self.engine, self.space.run);
+        match layer {
+            Layer::Storage => self.storage_put(key, value),
+            _ if engine.loads == Durability::InMemory => match layer {
+                Layer::Facade => self.facade_put(key, value),
+                _ => self.engine_put(key, value),
+            },
+            Layer::Engine => {
+                let key = self.space.keys.bytes(key);
+                engine
+                    .direct
+                    .put_with_durability(run, key, value.to_le_bytes(), engine.loads)?;
+                Ok(())
+            }
+            Layer::Facade => {
+                let key = self.space.keys.text(key);
+                let load =
+                    |transaction: &mut unlatched::Transaction<'_>| transaction.kv_put(key, Value::I64(value as i64));
+                Ok(engine.database.transaction_with_durability(run, engine.loads, load)?)
+            }
+        }
+    }
+
     fn counted_only(&mut self, operation: Operation, key: usize, value: u64) -> Result<Option<u64>, EngineError> {
         let (facade, run) = (&self.engine.facade, self.space.run);
         let (first, second) = (
@@ -302,6 +343,61 @@ impl ByteEngine for Unlatched {
             }
         }
         Ok(())
+    }
+}
+
+impl Durable for Unlatched {
+    fn open_at(place: &Place, durability: Durability) -> Result<Self, EngineError> {
+        let open = |name| -> Result<Database, EngineError> { Ok(place.builder(name)?.durability(durability).open()?) };
+        let loads = match durability {
+            Durability::InMemory => Durability::InMemory,
+            _ => Durability::BUFFERED,
+        };
+        Ok(Self::over(open(DIRECT)?, open(FACADE)?, loads))
+    }
+
+    fn default_durability() -> Durability {
+        Options::new().chosen_durability()
+    }
+
+    #[inline]
+    fn put_as(&self, run: &RunId, key: &[u8], value: &[u8], durability: Durability) -> Result<(), EngineError> {
+        self.direct.put_with_durability(run, key, value, durability)?;
+        Ok(())
+    }
+
+    fn delete_as(&self, run: &RunId, key: &[u8], durability: Durability) -> Result<bool, EngineError> {
+        Ok(self.direct.delete_with_durability(run, key, durability)?)
+    }
+
+    fn insert_as(&self, run: &RunId, key: &[u8], value: &[u8], durability: Durability) -> Result<(), EngineError> {
+        self.direct
+            .cas_with_durability(run, key, Timestamp::ABSENT, value, durability)?;
+        Ok(())
+    }
+
+    fn transact_as(
+        &self,
+        run: &RunId,
+        keys: &[&[u8]],
+        value: &[u8],
+        durability: Durability,
+    ) -> Result<(), EngineError> {
+        Ok(self
+            .direct
+            .transaction_with_durability(run, durability, |transaction| {
+                keys.iter().try_for_each(|key| transaction.put(key, value))
+            })?)
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.direct.flush()?;
+        Ok(self.database.flush()?)
+    }
+
+    fn shut_down(&self) -> Result<(), EngineError> {
+        self.direct.shutdown()?;
+        Ok(self.database.shutdown()?)
     }
 }
 

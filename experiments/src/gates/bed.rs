@@ -22,7 +22,7 @@ use crate::engines::{Engine, EngineError, Layer, Operation, Session};
 use crate::gates::Effort;
 use crate::harness::clock::TickClock;
 use crate::harness::rounds::{Round, Side};
-use crate::harness::threads::{Outcome, Plan, Work, run};
+use crate::harness::threads::{Neighbours, Outcome, Plan, Work, run};
 use crate::workload::drive::{Drive, DriveReport, Pace, TimedDrive};
 use crate::workload::random::{Random, split_mix};
 use crate::workload::verify::{self, Invalid, Ledger};
@@ -156,8 +156,13 @@ pub struct Sample {
 impl Sample {
     /// Takes the figures of a slice, and its disturbance or starvation if there was any.
     pub fn of<R>(outcome: &Outcome<R>) -> Self {
+        Self::held_to(outcome, DISTURBED_SHARE)
+    }
+
+    /// As [`of`](Self::of), disturbed if a thread had its processor for less than `least_share` of its time.
+    pub fn held_to<R>(outcome: &Outcome<R>, least_share: f64) -> Self {
         let share = outcome.lowest_processor_share();
-        let defect = if share < DISTURBED_SHARE {
+        let defect = if share < least_share {
             Some(Defect::Disturbed(format!(
                 "a thread had its processor for {:.0} % of the time",
                 share * 100.0
@@ -198,9 +203,60 @@ impl Sample {
     }
 }
 
+/// How the threads of a bed meet the machine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Manner {
+    /// Whether each has its processor.
+    pub pinned: bool,
+    /// Whether the processors that they leave free are kept busy.
+    pub busy_neighbours: bool,
+    /// The smallest share of its time for which a thread may have had to wait for no processor.
+    pub least_share: f64,
+}
+
+impl Manner {
+    /// Each on its processor, the others busy: for what needs nothing but a processor.
+    pub const COMPUTES: Self = Self {
+        pinned: true,
+        busy_neighbours: true,
+        least_share: DISTURBED_SHARE,
+    };
+
+    /// Each on its processor, the others left to the engine's own threads.
+    pub const HAS_HELPERS: Self = Self {
+        busy_neighbours: false,
+        ..Self::COMPUTES
+    };
+
+    /// Wherever there is a processor when a device has answered: threads that wait need none of their own.
+    pub const WAITS: Self = Self {
+        pinned: false,
+        ..Self::HAS_HELPERS
+    };
+
+    /// One thread that waits for a device, and for nothing else: its times are those of the device only if it had a
+    /// processor whenever it could use one.
+    pub const WAITS_ALONE: Self = Self {
+        least_share: 0.9,
+        ..Self::WAITS
+    };
+
+    /// Returns a plan that keeps to it.
+    #[must_use]
+    pub fn plan(&self, mut plan: Plan) -> Plan {
+        plan.pin = self.pinned;
+        if !self.busy_neighbours {
+            plan.neighbours = Neighbours::Idle;
+        }
+        plan
+    }
+}
+
 /// An engine that is open and loaded.
 pub struct Bed<E: Engine> {
     engine: E,
+    name: &'static str,
+    manner: fn(usize) -> Manner,
     keys: usize,
     spaces: Vec<E::Space>,
     effort: Effort,
@@ -225,7 +281,23 @@ impl<E: Engine> Bed<E> {
         clock: &TickClock,
         seed: u64,
     ) -> Result<Self, EngineError> {
-        let engine = E::open()?;
+        Self::over(E::open()?, keys, runs, layers, effort, clock, seed)
+    }
+
+    /// As [`new`](Self::new), with an engine that is open and empty.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the engine refused.
+    pub fn over(
+        engine: E,
+        keys: usize,
+        runs: usize,
+        layers: &[Layer],
+        effort: Effort,
+        clock: &TickClock,
+        seed: u64,
+    ) -> Result<Self, EngineError> {
         let names = Arc::new(KeySet::new(keys, seed));
         let spaces: Vec<E::Space> = (0..runs)
             .map(|thread| engine.space(run_id(seed, thread), Arc::clone(&names)))
@@ -240,6 +312,8 @@ impl<E: Engine> Bed<E> {
         }
         Ok(Self {
             engine,
+            name: E::NAME,
+            manner: |_| Manner::COMPUTES,
             keys,
             spaces,
             effort,
@@ -248,11 +322,25 @@ impl<E: Engine> Bed<E> {
         })
     }
 
+    /// Gives the engine another name than its own, by which tasks call it.
+    #[must_use]
+    pub fn named(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// Sets how so many threads meet the machine, unless it is [`Manner::COMPUTES`].
+    #[must_use]
+    pub fn manner(mut self, manner: fn(usize) -> Manner) -> Self {
+        self.manner = manner;
+        self
+    }
+
     /// Turns tasks into sides of a comparison, leaving out what the engine can't do.
     pub fn sides<'a>(&'a self, tasks: &[Task]) -> Vec<(Task, Side<'a, Sample>)> {
         tasks
             .iter()
-            .filter(|task| task.engine == E::NAME && E::supports(task.operation))
+            .filter(|task| task.engine == self.name && E::supports(task.operation))
             .filter(|task| task.threads == 1 || !E::is_single_threaded())
             .map(|task| {
                 let task = *task;
@@ -269,7 +357,7 @@ impl<E: Engine> Bed<E> {
         let streams: Vec<Stream> = (0..task.threads)
             .map(|thread| self.stream(task, round, thread))
             .collect();
-        let plan = self.effort.plan(round, self.keys);
+        let plan = (self.manner)(task.threads).plan(self.effort.plan(round, self.keys));
         let drive = |thread: usize| -> Result<Drive<E::Session<'_>>, EngineError> {
             let session = self.engine.session(self.space(task, thread))?;
             let seed = side_seed(task, round, thread);
@@ -383,7 +471,7 @@ impl<E: Engine> Bed<E> {
     }
 
     fn sample(&self, task: Task, round: Round, outcome: Outcome<DriveReport>, streams: &[Stream]) -> Sample {
-        let mut sample = Sample::of(&outcome);
+        let mut sample = Sample::held_to(&outcome, (self.manner)(task.threads).least_share);
         let mut reports: Vec<DriveReport> = outcome.threads.into_iter().map(|thread| thread.report).collect();
         sample.latency = merged_latency(&mut reports);
         if let Err(reason) = self.check(task, round, &mut reports, streams) {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::disk::directory::TemporaryDirectory;
 use crate::engines::EngineError;
 use crate::engines::unlatched::Unlatched;
 use crate::gates::sheet::{Selection, exit_status};
@@ -41,6 +42,7 @@ percentiles for HdrHistogram's plotters).
 Examples:
   experiments gates --quick              the whole checklist in less than three minutes
   experiments gates --only 3 --threads 1,2,4,8
+  experiments gates --only 1 --dir /mnt/disk           durability, on the disk that is meant
   experiments gates --only 2,4 --seed 7 --out result")]
 pub struct GatesArgs {
     /// Shorter slices and fewer rounds: less than three minutes in all on two processors
@@ -62,6 +64,11 @@ pub struct GatesArgs {
     /// Folder for the result [default: experiments/results/DATE-CPU-CORES]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
+
+    /// Folder in which databases are kept while they are measured, on the disk that is meant; what is put there is
+    /// removed [default: the system's temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 /// What keeps the command from giving a result.
@@ -70,6 +77,14 @@ pub enum GatesError {
     /// The folder for the result can't be written.
     #[error("can't write the result to {}: {cause}; choose another folder with --out", folder.display())]
     Output {
+        /// The folder.
+        folder: PathBuf,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// The folder for databases can't be written.
+    #[error("can't keep databases in {}: {cause}; choose another folder with --dir", folder.display())]
+    Databases {
         /// The folder.
         folder: PathBuf,
         /// Why not.
@@ -88,7 +103,7 @@ impl GatesError {
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::Output { .. } => BAD_INPUT,
+            Self::Output { .. } | Self::Databases { .. } => BAD_INPUT,
             Self::Engine(_) | Self::Json(_) => 1,
         }
     }
@@ -126,6 +141,7 @@ impl GatesArgs {
         if !self.threads.is_empty() {
             options.threads.clone_from(&self.threads);
         }
+        options.dir.clone_from(&self.dir);
         options.seed = self.seed;
         options.recorded = true;
         options.progress = progress;
@@ -174,10 +190,16 @@ pub fn main(arguments: &GatesArgs) -> Result<u8, GatesError> {
         cause,
     })?;
     let progress = Progress::detect();
+    let options = arguments.options(progress);
+    let databases = options.directory();
+    TemporaryDirectory::under(&databases).map_err(|cause| GatesError::Databases {
+        folder: databases,
+        cause,
+    })?;
     if cfg!(debug_assertions) {
         progress.say("This is a debug build: nothing is timed. Build with --release for the checklist.");
     }
-    let report = run::<Unlatched>(arguments.options(progress))?;
+    let report = run::<Unlatched>(options)?;
     write(&report, &folder, &arguments.command_line())?;
     print(&report, &folder);
     Ok(exit_status(&report.outcomes))
@@ -273,6 +295,7 @@ mod tests {
             threads: vec![1, 2],
             seed: 7,
             out: Some(PathBuf::from("/secret/place")),
+            dir: Some(PathBuf::from("/secret/disk")),
         };
         assert_eq!(
             arguments.command_line(),

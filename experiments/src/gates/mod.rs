@@ -10,11 +10,15 @@
 
 #![forbid(unsafe_code)]
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
-use crate::engines::{Engine, EngineError};
+use crate::disk::medium::Medium;
+use crate::engines::EngineError;
+use crate::engines::durable::Durable;
+use crate::gates::durability::kept::Trials;
 use crate::gates::sheet::{Outcome, Selection, Sheet};
 use crate::gates::table::{K1, K100, M1};
 use crate::harness::clock::TickClock;
@@ -49,6 +53,10 @@ pub struct Effort {
     pub slice: Duration,
     /// Warm-up before each slice.
     pub warm_up: Duration,
+    /// Length of one slice of what waits for the device in every operation.
+    pub strict_slice: Duration,
+    /// How much is written before crashes and shutdowns.
+    pub trials: Trials,
     /// Operations of each thread over which allocations are counted, after as many of warm-up.
     pub counted_operations: u64,
     /// Increments of each thread that prove that one key loses no update, per round.
@@ -68,6 +76,12 @@ impl Effort {
         shown_rounds: 9,
         slice: Duration::from_millis(200),
         warm_up: Duration::from_millis(40),
+        strict_slice: Duration::from_millis(300),
+        trials: Trials {
+            lives: 200,
+            strict_writes: 1_000,
+            writes: 200_000,
+        },
         counted_operations: 1_000_000,
         counted_increments: 500,
         keys: [K1 as usize, K100 as usize, M1 as usize],
@@ -81,6 +95,12 @@ impl Effort {
         shown_rounds: 7,
         slice: Duration::from_millis(40),
         warm_up: Duration::from_millis(10),
+        strict_slice: Duration::from_millis(100),
+        trials: Trials {
+            lives: 40,
+            strict_writes: 200,
+            writes: 50_000,
+        },
         counted_operations: 100_000,
         counted_increments: 200,
         baselines_on_1m: false,
@@ -94,6 +114,12 @@ impl Effort {
         shown_rounds: 6,
         slice: Duration::from_millis(2),
         warm_up: Duration::from_millis(1),
+        strict_slice: Duration::from_millis(5),
+        trials: Trials {
+            lives: 8,
+            strict_writes: 300,
+            writes: 2_000,
+        },
         counted_operations: 1_000,
         counted_increments: 20,
         keys: [64, 256, 512],
@@ -121,6 +147,8 @@ pub struct Options {
     pub selection: Selection,
     /// Thread counts of the scaling comparisons, one among them always.
     pub threads: Vec<usize>,
+    /// Where databases are kept while they are measured; `None` for the system's temporary directory.
+    pub dir: Option<PathBuf>,
     /// Seed of everything random.
     pub seed: u64,
     /// Whether anything is timed or weighed; a debug build should not.
@@ -145,11 +173,18 @@ impl Options {
             effort,
             selection: Selection::default(),
             threads: Self::THREADS.to_vec(),
+            dir: None,
             seed: Self::SEED,
             timed: !cfg!(debug_assertions),
             recorded: false,
             progress: Progress::Silent,
         }
+    }
+
+    /// Returns where databases are kept while they are measured.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        self.dir.clone().unwrap_or_else(std::env::temp_dir)
     }
 }
 
@@ -214,15 +249,17 @@ impl Context {
 /// # Errors
 ///
 /// Returns what an engine refused while it was opened or loaded. What goes wrong later makes figures invalid.
-pub fn run<S: Engine>(options: Options) -> Result<Report, EngineError> {
+pub fn run<S: Durable>(options: Options) -> Result<Report, EngineError> {
     let mut environment = Environment::capture(None);
+    environment.disk = Medium::of(&options.directory());
     let mut context = Context::new(options);
     infrastructure::untimed(&mut context, &environment);
-    durability::unbuilt(&mut context);
+    durability::untimed::<S>(&mut context);
     counted::measure::<S>(&mut context)?;
     if context.options.timed {
         memory::measure::<S>(&mut context);
         pool::measure::<S>(&mut context)?;
+        durability::measure::<S>(&mut context)?;
         layers::measure::<S>(&mut context)?;
         scaling::measure::<S>(&mut context)?;
     } else {

@@ -92,6 +92,7 @@ pub const ENTRIES: &[Entry] = &[
     aim("1", "buffered_put_ratio_100k_aim", "buffered put over in-memory put").at("A1", K100, 1).at_most(1.5, "ratio"),
     gate("1", "buffered_rate_1t_100k", "buffered puts, one thread").at("A1", K100, 1).at_least(50_000.0, "ops/s"),
     aim("1", "buffered_rate_1t_100k_aim", "buffered puts, one thread").at("A1", K100, 1).at_least(1_000_000.0, "ops/s"),
+    aim("1", "buffered_scaling_2t_100k_shown", "buffered puts, disjoint, 2 threads over one").at("A1", K100, 2).shown("ratio"),
     gate("1", "strict_keeps_acknowledged", "strict loses nothing acknowledged, and behaves as M3 did").layer("engine"),
     aim("1", "strict_put_ratio_1t_aim", "strict put over a bare write and sync").at("engine", K100, 1).at_most(1.15, "ratio"),
     aim("1", "strict_scaling_16t_aim", "strict puts, 16 threads over one").at("engine", K100, 16).at_least(8.0, "ratio"),

@@ -12,6 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use crate::disk::medium::Medium;
+
 /// What was true of the machine, the build and the repository when a result was made.
 #[derive(Clone, Debug, Serialize)]
 pub struct Environment {
@@ -41,6 +43,8 @@ pub struct Environment {
     pub tsc: Tsc,
     /// The allocator under everything measured.
     pub allocator: &'static str,
+    /// The device that databases were kept on, if any were.
+    pub disk: Option<Medium>,
     /// Whether threads could be pinned to processors, as the run found it; `None` if nothing tried.
     pub pinning: Option<String>,
 }
@@ -150,6 +154,7 @@ impl Environment {
                 clock_source: read_line("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
             },
             allocator: "mimalloc, counted",
+            disk: None,
             pinning,
         }
     }

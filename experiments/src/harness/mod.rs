@@ -6,12 +6,14 @@
 //!    counts what each did in a common window, and keeps the processors it does not use busy.
 //! 4. [`ceiling`] is a side like any other: threads that share nothing, the most that this machine can scale.
 //! 5. [`clock`] times single operations where a distribution is wanted, and knows its own cost.
-//! 6. [`stats`] turns the rounds into a median with an interval.
+//! 6. [`load`] says how busy others are, where a figure waits for a device.
+//! 7. [`stats`] turns the rounds into a median with an interval.
 #![forbid(unsafe_code)]
 
 pub mod ceiling;
 pub mod clock;
 pub mod environment;
+pub mod load;
 pub mod rounds;
 pub mod stats;
 pub mod threads;

@@ -75,12 +75,16 @@ pub(crate) fn preamble(page: &mut String, environment: &Environment, seed: u64, 
         Some(true) => ", with uncommitted changes",
         _ => "",
     };
+    let disk = environment
+        .disk
+        .as_ref()
+        .map_or_else(String::new, |medium| format!("| databases on | {medium} |\n"));
     // Writing to a string cannot fail.
     let _ = write!(
         page,
         "Measured on {} with `{command}`, seed {seed}.\n\n\
          | | |\n|---|---|\n| source | {commit}{dirty} |\n| compiler | {} ({}) |\n| processor | {}, {} available |\n\
-         | kernel | {} |\n| allocator | {} |\n\n\
+         | kernel | {} |\n| allocator | {} |\n{disk}\n\
          Figures are medians over interleaved rounds with 95 % bootstrap intervals. The rest of the machine is in \
          `environment.json`.\n",
         environment.date,

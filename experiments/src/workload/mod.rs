@@ -13,6 +13,7 @@ use self::random::{Random, split_mix};
 
 pub mod drive;
 pub mod random;
+pub mod script;
 pub mod trace;
 pub mod verify;
 
