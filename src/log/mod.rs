@@ -73,7 +73,7 @@ pub trait Pending {
     /// Draws the timestamp of a cut: whatever is given a timestamp from now on gets a greater one.
     fn draw_cut(&self) -> Timestamp;
 
-    /// Learns that everything up to `cut` survives; [`Timestamp::LATEST`] says that nothing will be asked any more.
+    /// Learns that everything up to `cut` survives; `Timestamp::LATEST` says that nothing will be asked any more.
     fn advance(&self, cut: Timestamp);
 }
 

@@ -311,12 +311,12 @@ where
         self.clock.draw_snapshot()
     }
 
-    /// Returns the last durable cut; [`Timestamp::LATEST`] without a log.
+    /// Returns the last durable cut; `Timestamp::LATEST` without a log.
     pub fn durable_cut(&self) -> Timestamp {
         self.snapshots.durable()
     }
 
-    /// Moves the durable cut, up to which everything that is to survive does. With [`Timestamp::LATEST`] nothing is kept for
+    /// Moves the durable cut, up to which everything that is to survive does. With `Timestamp::LATEST` nothing is kept for
     /// a log any more.
     pub fn advance_durable_cut(&self, cut: Timestamp) {
         self.snapshots.advance_durable(cut);

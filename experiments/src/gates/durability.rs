@@ -11,12 +11,12 @@
 //! |---|---|
 //! | buffered | key-value puts in memory and buffered, by one thread and two |
 //! | strict | puts by one thread and by several, and the same bytes written and synced bare, into blocks written before |
-//! | override | a put with each durability into a database of each ([`overrides`]) |
+//! | override | a put with each durability into a database of each (`overrides`) |
 //!
-//! What is promised is tried besides: [`kept`] crashes and shuts down, [`overrides`] goes through the pairs of modes.
+//! What is promised is tried besides: `kept` crashes and shuts down, `overrides` goes through the pairs of modes.
 //!
 //! A sync beside other load measures the load. So one side of the strict comparison rests and looks how busy others keep
-//! the processors: where that is more than [`QUIET_SHARE`] in too many rounds, or a thread had to wait for a processor after
+//! the processors: where that is more than `QUIET_SHARE` in too many rounds, or a thread had to wait for a processor after
 //! the device had answered, the figures are invalid. On a file system in memory a sync is none, and nothing is measured.
 //! Command: `experiments gates --only 1`.
 
