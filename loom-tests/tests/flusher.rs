@@ -22,7 +22,21 @@ fn strict_writers_are_both_acknowledged<C: Clock>() {
 }
 both_clocks!("flusher", strict_writers_are_both_acknowledged, 2);
 
-/// The same, and the first sync fails: nobody is acknowledged, nobody waits for ever, whoever ran it, and nothing more gets
+/// One thread flushes, the other twice. Who takes the baton and finds that the other one's flush was enough gives it back
+/// without a flush: whoever met it taken meanwhile is woken all the same. Fails if only a turn that flushed counts, or if it
+/// counts before the baton is free.
+fn a_turn_without_a_flush_wakes_who_waits<C: Clock>() {
+    let durable = Durable::<C>::new();
+    let other = durable.spawn(|durable| {
+        durable.flush().expect("flush");
+        durable.flush().expect("flush");
+    });
+    durable.flush().expect("flush");
+    other.join().expect("no panic");
+}
+both_clocks!("flusher", a_turn_without_a_flush_wakes_who_waits, 3);
+
+/// Two threads commit strictly, and the first sync fails: nobody is acknowledged, nobody waits for ever, whoever ran it, and nothing more gets
 /// a record. Fails if a failed flush does not count as ended.
 fn nobody_is_acknowledged_after_a_failed_sync<C: Clock>() {
     let durable = Durable::<C>::new();

@@ -136,7 +136,7 @@ pub struct Log {
     first_live: AtomicU64,
     /// The last checkpoint that was taken, and the oldest segment that it needs; held by the thread that takes one.
     checkpoint: Mutex<(Timestamp, u32)>,
-    /// Flushes that have ended, for those that wait for the one that runs.
+    /// Turns with the baton that have ended, for those that wait for the one that lasts.
     rounds: Mutex<u64>,
     ended: Condvar,
     files: Files,
@@ -311,8 +311,8 @@ impl Log {
     }
 
     /// The loop of all who wait for the disk. Whoever finds the baton free flushes; the others wait for the end of the
-    /// flush that runs, and look again. No wake-up is lost: the count of ended flushes is read before the baton is tried, so
-    /// whoever had it then has not counted its flush yet.
+    /// flush that runs, and look again. No wake-up is lost: the count of ended turns is read before the baton is tried, so
+    /// whoever had it then has not counted its turn yet, and counts it whether or not it flushed.
     fn flush_until<P: Pending>(&self, pending: &P, is_done: impl Fn() -> bool) -> Result<()> {
         loop {
             if is_done() {
@@ -320,18 +320,14 @@ impl Log {
             }
             self.check_poison()?;
             let round = *self.rounds.lock().expect(NO_PANIC);
-            match self.flusher.try_lock() {
-                Ok(mut flusher) => {
+            match self.try_turn() {
+                Ok(mut turn) => {
                     if is_done() {
                         return Ok(());
                     }
-                    let ending = Ending(self);
-                    let flushed = self.flush_locked(&mut flusher, pending);
-                    drop(flusher);
-                    drop(ending);
-                    flushed?;
+                    self.flush_locked(&mut turn.flusher, pending)?;
                 }
-                Err(TryLockError::Poisoned(held)) => return Err(self.poison_after_panic(held.into_inner(), pending)),
+                Err(TryLockError::Poisoned(turn)) => return Err(self.poison_after_panic(turn.into_inner(), pending)),
                 Err(TryLockError::WouldBlock) => {
                     let mut rounds = self.rounds.lock().expect(NO_PANIC);
                     while *rounds == round {
@@ -344,10 +340,10 @@ impl Log {
 
     /// A flush that unwound has left its work undone: as after a failed sync, nobody knows how far it came.
     #[cold]
-    fn poison_after_panic<P: Pending>(&self, mut flusher: MutexGuard<'_, Flusher>, pending: &P) -> Error {
+    fn poison_after_panic<P: Pending>(&self, mut turn: Turn<'_>, pending: &P) -> Error {
         if self.check_poison().is_ok() {
             let text = "a flush panicked, which is a defect of this program";
-            self.poison(&mut flusher, Error::InvalidOperation(text.to_owned()), pending);
+            self.poison(&mut turn.flusher, Error::InvalidOperation(text.to_owned()), pending);
         }
         self.poison_error()
     }
@@ -359,14 +355,23 @@ impl Log {
     /// As for [`wait`](Self::wait).
     pub fn try_flush<P: Pending>(&self, pending: &P) -> Result<()> {
         self.check_poison()?;
-        if let Ok(mut flusher) = self.flusher.try_lock() {
-            let ending = Ending(self);
-            let flushed = self.flush_locked(&mut flusher, pending);
-            drop(flusher);
-            drop(ending);
-            flushed?;
+        if let Ok(mut turn) = self.try_turn() {
+            self.flush_locked(&mut turn.flusher, pending)?;
         }
         Ok(())
+    }
+
+    /// Takes the baton, if it is free; also if somebody unwound with it.
+    fn try_turn(&self) -> Result<Turn<'_>, TryLockError<Turn<'_>>> {
+        let turn = |flusher| Turn {
+            flusher,
+            _ending: Ending(self),
+        };
+        match self.flusher.try_lock() {
+            Ok(flusher) => Ok(turn(flusher)),
+            Err(TryLockError::Poisoned(held)) => Err(PoisonError::new(turn(held.into_inner())).into()),
+            Err(TryLockError::WouldBlock) => Err(TryLockError::WouldBlock),
+        }
     }
 
     /// Makes a segment ready if fewer are than may be. Returns whether it did.
@@ -428,7 +433,14 @@ impl Log {
     }
 }
 
-/// Counts a flush as ended and wakes those that wait for it, also when it unwinds.
+/// The baton in one thread's hands. Those that wait for it are woken after it was given back, also if a flush unwinds, or
+/// was not needed: fields are dropped in this order.
+struct Turn<'l> {
+    flusher: MutexGuard<'l, Flusher>,
+    _ending: Ending<'l>,
+}
+
+/// Counts a turn as ended and wakes those that wait for it.
 struct Ending<'l>(&'l Log);
 
 impl Drop for Ending<'_> {
