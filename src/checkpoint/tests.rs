@@ -4,11 +4,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 use proptest::prelude::*;
 
+use super::loading::{Checkpoint, File, load_with};
 use super::*;
-use crate::log::{Beginning, Place};
+use crate::log::{Beginning, Covered, Place};
 use crate::mvcc::{Enlist, Guard, TICK, Write};
 use crate::storage::{Fault, FaultPlan, SimDisk, Survivors};
 use crate::types::{Enlisted, RunId, TypeTag};
@@ -183,7 +185,7 @@ impl Machine {
 fn loaded(disk: &SimDisk) -> Result<Option<(Timestamp, Content)>> {
     let storage = disk.kill().open().expect("the copy of a disk is not locked");
     let content = Mutex::new((Content::new(), 0));
-    let cut = load_with(&storage, 3, &|entries| {
+    let covered = load_with(&storage, 3, &|entries| {
         let mut content = content.lock().expect("no panic");
         for (key, value, timestamp) in entries {
             let value = value.expect("no deletions").to_vec();
@@ -193,7 +195,7 @@ fn loaded(disk: &SimDisk) -> Result<Option<(Timestamp, Content)>> {
     })?;
     let (content, entries) = content.into_inner().expect("no panic");
     assert_eq!(content.len(), entries, "a key comes once");
-    Ok(cut.map(|covered| (covered.cut, content)))
+    Ok(covered.map(|covered| (covered.cut, content)))
 }
 
 /// A disk with one checkpoint of these bytes.
@@ -440,14 +442,14 @@ fn entries_of_all_lengths_come_back() {
         let storage = disk_with(seal.cut, pieces.concat()).open().expect("opens");
         let content = Mutex::new(Content::new());
         let restored = DefaultStore::new();
-        let cut = load_with(&storage, threads, &|entries| {
+        let covered = load_with(&storage, threads, &|entries| {
             let copies = entries.clone().map(|(key, value, timestamp)| {
                 (key.to_vec(), (value.expect("no deletions").to_vec(), timestamp))
             });
             content.lock().expect("no panic").extend(copies);
             restored.restore_sorted(entries);
         });
-        prop_assert_eq!(cut.expect("whole").map(|covered| covered.cut), Some(seal.cut));
+        prop_assert_eq!(covered.expect("whole"), Some(Covered { cut: seal.cut, first: Some(1) }));
         prop_assert!(content.into_inner().expect("no panic") == expected);
         restored.end_restoration(Timestamp::from_raw(seal.cut.get().next_multiple_of(TICK) + TICK));
         prop_assert_eq!(restored.stats().live_versions, expected.len() as u64);
@@ -763,12 +765,25 @@ fn a_log_that_is_poisoned_meanwhile_gets_no_checkpoint() {
     assert!(machine.checkpoints().is_empty());
 }
 
-/// Says whether all segments are there that a checkpoint at `cut` does not make superfluous.
-fn has_log_after(disk: &SimDisk, kept: &[crate::log::KeptSegment], cut: Timestamp) -> bool {
-    let names = disk.names();
-    kept.iter()
-        .filter(|segment| segment.last > cut)
-        .all(|segment| names.contains(&segment.name))
+/// Checks that all segments are there that a disk's checkpoint needs, of those that there were.
+fn check_log_of(disk: &SimDisk, segments: &[u32], what: &str) {
+    let storage = disk.kill().open().expect("opens");
+    let covered = load_with(&storage, 1, &|_| {}).expect("whole").expect("is there");
+    let first = covered.first.expect("a checkpoint says so");
+    let there = segments_of(disk);
+    let mut needed = segments.iter().filter(|&&number| number >= first);
+    assert!(
+        needed.all(|number| there.contains(number)),
+        "{what}: from {first} on, of {there:?}"
+    );
+}
+
+/// Numbers of a disk's segments, ascending.
+fn segments_of(disk: &SimDisk) -> Vec<u32> {
+    disk.names()
+        .iter()
+        .filter_map(|name| header::segment_number(name))
+        .collect()
 }
 
 /// Goal: a crash at any step of taking a checkpoint leaves the one before with the log after it, or the new one; and
@@ -783,8 +798,8 @@ fn a_crash_at_any_step_leaves_a_checkpoint_and_the_log_after_it() {
         let (old_cut, old) = write_some(&machine, 0);
         machine.take().expect("taken");
         let (new_cut, new) = write_some(&machine, 1);
-        let kept = machine.log.kept_segments();
-        assert!(kept.len() > 1);
+        let segments = segments_of(&machine.disk);
+        assert!(segments.len() > 2);
         let first = machine.disk.tally().steps;
         machine.disk.follow(FaultPlan::new().seed(step).crash_at(first + step));
         let taken = machine.take();
@@ -797,12 +812,11 @@ fn a_crash_at_any_step_leaves_a_checkpoint_and_the_log_after_it() {
             let expected = if cut == new_cut { &new } else { &old };
             assert!(cut == new_cut || cut == old_cut, "step {step}, {survivors:?}");
             assert!(content == *expected, "step {step}, {survivors:?}");
-            assert!(has_log_after(&disk, &kept, cut), "step {step}, {survivors:?}");
             assert!(!is_whole || cut == new_cut, "it was durable");
+            check_log_of(&disk, &segments, &format!("step {step}, {survivors:?}"));
             // Oldest first.
-            let names = disk.names();
-            let there: Vec<bool> = kept.iter().map(|segment| names.contains(&segment.name)).collect();
-            assert!(there.is_sorted(), "step {step}, {survivors:?}: {there:?}");
+            let there = segments_of(&disk);
+            assert!(segments.ends_with(&there), "step {step}, {survivors:?}: {there:?}");
         }
         if is_whole {
             break;
@@ -824,7 +838,7 @@ fn a_step_that_fails_costs_no_more_than_a_checkpoint() {
             let (old_cut, old) = write_some(&machine, 0);
             machine.take().expect("taken");
             let (new_cut, new) = write_some(&machine, 1);
-            let kept = machine.log.kept_segments();
+            let segments = segments_of(&machine.disk);
             let first = machine.disk.tally().steps;
             machine.disk.follow(FaultPlan::new().fail_at(first + step, fault));
             let taken = machine.take();
@@ -840,7 +854,7 @@ fn a_step_that_fails_costs_no_more_than_a_checkpoint() {
             assert_eq!(machine.store.stats().open_snapshots, 0);
             let (cut, content) = machine.loaded();
             assert!((cut, &content) == (old_cut, &old) || (cut, &content) == (new_cut, &new));
-            assert!(has_log_after(&machine.disk, &kept, cut), "step {step}");
+            check_log_of(&machine.disk, &segments, &format!("step {step}"));
 
             // At the same cut, so that its names are the same.
             assert_eq!(machine.take().expect("nothing fails any more"), new_cut);
@@ -896,6 +910,32 @@ fn a_damaged_checkpoint_is_not_replaced_by_an_older_one() {
     assert_eq!(loaded(&disk).expect("whole").map(|(cut, _)| cut), Some(new.cut));
     assert!(disk.overwrite(&header::checkpoint_name(new.cut), 50, &[0xff]));
     assert!(matches!(loaded(&disk), Err(Error::Corrupt { .. })));
+}
+
+/// Goal: a checkpoint that was put beside the segments of another log is refused.
+#[test]
+fn a_checkpoint_of_another_log_is_refused() {
+    let machine = Machine::new(SEGMENT_BYTES);
+    let segments = segments_of(&machine.disk);
+    let with = |log: u64, first: u32| {
+        let seal = Seal {
+            log,
+            first,
+            ..golden_seal()
+        };
+        let name = header::segment_name(segments[0]);
+        let segment = machine.disk.content(&name).expect("is there");
+        let checkpoint = bytes_of(&machine.store, seal);
+        let files = [(name, segment), (header::checkpoint_name(seal.cut), checkpoint)];
+        loaded(&SimDisk::with_files(files))
+    };
+    assert!(with(LOG, segments[0]).is_ok());
+    assert!(matches!(
+        with(LOG ^ 1, segments[0]),
+        Err(Error::Corrupt { offset: 16, .. })
+    ));
+    // What is before the segments that it needs does not count.
+    assert!(with(LOG ^ 1, segments[0] + 1).is_ok());
 }
 
 /// A reading error is one, and no damage.
