@@ -68,45 +68,5 @@ fn tidy(storage: &dyn Storage, checkpoint: Option<Covered>) -> Result<()> {
 }
 
 #[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use crate::storage::{FaultPlan, SimDisk, Survivors};
-
-    /// Goal: an older checkpoint goes only when the newer one's name is durable. Method: a process has died before it synced
-    /// that name; now the power fails at each step of tidying, and each subset of the changes survives.
-    #[test]
-    fn tidying_loses_no_checkpoint() {
-        let [old, new] = [5, 9].map(|cut| header::checkpoint_name(Timestamp::from_raw(cut)));
-        let mut step = 0;
-        loop {
-            step += 1;
-            let files = [old.as_str(), "spare-3.tmp", "segment-00000001.log"].map(|name| (name.to_owned(), vec![1]));
-            let disk = SimDisk::with_files(files);
-            let storage = disk.open().expect("opens");
-            let temporary = header::temporary_name(&new);
-            storage
-                .write_file(&temporary, &mut [Ok(vec![2])].into_iter())
-                .expect("written");
-            storage.rename(&temporary, &new).expect("renamed");
-            disk.follow(FaultPlan::new().crash_at(disk.tally().steps + step));
-            let is_done = tidy(
-                &storage,
-                Some(Covered {
-                    cut: Timestamp::from_raw(9),
-                    first: Some(1),
-                }),
-            )
-            .is_ok();
-            for mask in 0..1 << disk.dirty() {
-                let names = disk.crash(&Survivors::Mask(mask)).names();
-                assert!(names.contains(&old) || names.contains(&new), "step {step}: {names:?}");
-                assert!(names.contains(&"segment-00000001.log".to_owned()));
-            }
-            if is_done {
-                assert_eq!(disk.names(), [new, "segment-00000001.log".to_owned()]);
-                break;
-            }
-        }
-        assert_eq!(step, 4, "a sync and two removals");
-    }
-}
+#[path = "opening/tests.rs"]
+mod tests;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use unlatched::{Database, Error, RunId};
+use unlatched::{Database, Durability, Error, RunId};
 
 use common::directory::TemporaryDirectory;
 
@@ -50,6 +50,54 @@ fn a_checkpoint_covers_what_was_committed_and_removes_its_log() {
         assert!(names(directory.path(), "segment").len() <= 2);
     }
     assert_eq!(database.stats().open_snapshots, 0);
+}
+
+/// Goal: what a checkpoint holds is there when the database is opened again, on a real disk, with the timestamps that a
+/// compare-and-swap goes by, and what was written after it is put on top.
+#[test]
+fn a_checkpoint_and_the_log_after_it_are_opened_again() {
+    let directory = TemporaryDirectory::new();
+    let open = || {
+        Database::builder()
+            .path(directory.path())
+            .segment_bytes(8 << 10)
+            .open()
+            .expect("opens")
+    };
+    let value = |number: usize| vec![number as u8; number * 7 % 3_000];
+    let database = open();
+    for number in 0..2_000 {
+        let key = format!("key{number:04}");
+        database
+            .put_with_durability(RUN, key, value(number), Durability::InMemory)
+            .expect("put");
+    }
+    let written = database.put(RUN, "swapped", "once").expect("put");
+    database.checkpoint().expect("taken");
+    database.put(RUN, "key0000", "after it").expect("put");
+    assert!(database.delete(RUN, "key0001").expect("delete"));
+    database
+        .put_with_durability(RUN, "key0002", "lost", Durability::InMemory)
+        .expect("put");
+    drop(database);
+
+    let database = open();
+    assert_eq!(
+        database.get(RUN, "key0000").expect("get").as_deref(),
+        Some(&b"after it"[..])
+    );
+    assert_eq!(database.get(RUN, "key0001").expect("get"), None);
+    for number in 2..2_000 {
+        let found = database.get(RUN, format!("key{number:04}")).expect("get");
+        assert_eq!(found, Some(value(number)));
+    }
+    let swapped = database
+        .cas(RUN, "swapped", written, "twice")
+        .expect("the same version");
+    assert!(database.checkpoint().expect("taken") >= swapped);
+    drop(database);
+    let count = open().snapshot().expect("open").range(RUN, ..).count();
+    assert_eq!(count, 2_000);
 }
 
 /// Goal: strict writers go on beside checkpoints that nobody but they flushes for: none of them waits for a flush that does
