@@ -300,6 +300,8 @@ impl<M: Memory> Drop for OwnedVersion<'_, M> {
         if std::thread::panicking() {
             return;
         }
+        #[cfg(loom)]
+        self.raw().tracked.mark_freed();
         // SAFETY: never published, so this thread alone has it.
         unsafe { Version::reclaim(self.ptr.as_ptr(), self.memory) };
     }

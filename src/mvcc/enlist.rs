@@ -12,7 +12,8 @@
 //! 2. A transaction's descriptor counts its place in the log as one reference, which `release_enlisted` gives back.
 //! 3. The log asks only about places that are not done, while pinned in this store. A committed put stays allocated until
 //!    then, because nothing newer than the durable cut is pruned; an aborted one because whoever aborts it either is the
-//!    log's reader, pinned, or has withdrawn it first.
+//!    log's reader, pinned, or has withdrawn it first. One that gets no record is retired too: whoever poisons the log may
+//!    just have read its place.
 #![forbid(unsafe_code)]
 
 use std::convert::Infallible;

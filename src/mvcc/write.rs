@@ -213,7 +213,16 @@ where
         let place = if E::ENLISTS {
             let write = std::iter::once((key.as_bytes(), version.value()));
             let place = enlist.enlist(version.as_enlisted(), write, guard.raw());
-            let place = place.map_err(Refused::NoRecord)?;
+            let place = match place {
+                Ok(place) => place,
+                Err(error) => {
+                    // Whoever poisons the log may have read the place just before it was taken back, and is pinned.
+                    version.abort();
+                    version.set_enlisted();
+                    version.retire_withdrawn(guard.raw());
+                    return Err(Refused::NoRecord(error));
+                }
+            };
             version.set_enlisted();
             pause::reached(Step::Enlisted);
             Some(place)

@@ -157,6 +157,12 @@ impl Default for Tracked {
 }
 
 impl Tracked {
+    /// Marks an object whose bytes go back at once. They are reused late enough, as a rule, for a check to see it.
+    #[cfg(loom)]
+    pub(crate) fn mark_freed(&self) {
+        self.life.store(model::FREED, std::sync::atomic::Ordering::Relaxed);
+    }
+
     /// Panics, under loom, if the object was freed.
     #[inline(always)]
     pub(crate) fn check(&self) {
