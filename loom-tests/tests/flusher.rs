@@ -103,8 +103,8 @@ fn a_transaction_beside_a_failing_sync_leaves_no_place_open<C: Clock>() {
 }
 one_clock!("flusher", a_transaction_beside_a_failing_sync_leaves_no_place_open, 2);
 
-/// Three threads: put x, wait | put y, wait | flush unless somebody does. Both are acknowledged. Fails if the count of ended
-/// flushes is read after the baton was tried, or if one that was only tried is not counted.
+/// Three threads: put x, wait | put y, wait | flush unless somebody does. Both are acknowledged. Fails if the flush of
+/// the third does not count as ended.
 fn waiters_beside_one_that_only_tries<C: Clock>() {
     let durable = Durable::<C>::new();
     let trier = durable.spawn(|durable| durable.log().try_flush(durable.store()).expect("no fault"));
