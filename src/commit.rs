@@ -55,7 +55,8 @@ pub(crate) struct Durable {
     unlisted: AtomicU64,
 }
 
-/// Wakes the thread that flushes.
+/// Wakes the thread that flushes. No part of a protocol, since all that depends on it is when: its lock is the standard one
+/// in models too, which have no time to wait out.
 pub(crate) struct Bell {
     rung: AtomicBool,
     lock: std::sync::Mutex<()>,

@@ -111,7 +111,10 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// As for [`put`](Self::put); [`Error::InvalidOperation`] if the database has no storage.
+    /// As for [`put`](Self::put); [`Error::InvalidOperation`] if the database has no storage. [`Error::DiskFull`] and
+    /// [`Error::Io`] if no room for its record can be made; nothing was written then. But where a strict commit fails to become
+    /// durable, by [`Error::Poisoned`] or for want of room, it is visible all the same, and whether it survives is known
+    /// only when the database is opened again.
     #[inline]
     pub fn put_with_durability(
         &self,

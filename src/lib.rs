@@ -46,17 +46,14 @@ mod database;
 mod error;
 mod facade;
 mod index;
-#[allow(dead_code, reason = "under construction")]
 mod log;
 mod mvcc;
 mod opening;
 mod options;
 mod reclaim;
-#[allow(dead_code, reason = "under construction")]
 mod recovery;
 mod snapshot;
 mod stats;
-#[allow(dead_code, reason = "under construction")]
 mod storage;
 mod sync;
 mod trace;

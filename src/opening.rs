@@ -1,8 +1,8 @@
 //! From a directory to a running engine: the checkpoint, what the log says after it, and a new segment behind that.
 //!
 //! Nothing is changed before everything has been read and found good, so opening can be interrupted at any step and begun
-//! again, by a crash too: the first change is the new segment, which counts only once its name is durable, and what
-//! is removed after that is what the checkpoint has made superfluous.
+//! again, by a crash too: what is removed then is what nobody needs, whether or not the removal survives, and the new
+//! segment counts only once its name is durable.
 #![forbid(unsafe_code)]
 
 use std::sync::Arc;

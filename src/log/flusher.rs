@@ -58,6 +58,29 @@ pub struct KeptSegment {
     pub last: Timestamp,
 }
 
+/// Segments that no flush will write to again.
+pub(super) struct Kept {
+    /// Oldest first.
+    segments: VecDeque<KeptSegment>,
+    /// The number of the oldest segment that is not among them.
+    first_live: u32,
+}
+
+impl Kept {
+    /// Returns those before the segment of that number.
+    pub(super) fn new(segments: Vec<KeptSegment>, first_live: u32) -> Self {
+        Self {
+            segments: segments.into(),
+            first_live,
+        }
+    }
+
+    fn push(&mut self, segment: KeptSegment) {
+        self.first_live = segment.number + 1;
+        self.segments.push_back(segment);
+    }
+}
+
 /// What flushes leave for each other.
 pub(super) struct Flusher {
     baton: Baton,
@@ -281,11 +304,7 @@ impl Log {
                 bytes: first.bytes() as u64,
                 last,
             };
-            let mut list = self.kept();
-            // ORDERING: Relaxed; the lock around the list orders it.
-            self.first_live.store(u64::from(kept.number) + 1, order::COUNT);
-            list.push_back(kept);
-            drop(list);
+            self.kept().push(kept);
             let pinned = pending.pin();
             self.segments.retire_first(&mut flusher.baton, pinned.guard());
         }
@@ -328,26 +347,20 @@ impl Log {
         pending.advance(Timestamp::LATEST);
     }
 
-    /// Returns the segments of which nothing will be written any more, oldest first.
-    pub fn kept_segments(&self) -> Vec<KeptSegment> {
-        self.kept().iter().cloned().collect()
-    }
-
     /// Returns how many bytes of log are kept of which nothing will be written any more.
     pub(crate) fn kept_bytes(&self) -> u64 {
-        self.kept().iter().map(|segment| segment.bytes).sum()
+        self.kept().segments.iter().map(|segment| segment.bytes).sum()
     }
 
-    fn kept(&self) -> MutexGuard<'_, VecDeque<KeptSegment>> {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().expect(NO_PANIC)
     }
 
     /// Returns the number of the oldest segment that a checkpoint at `cut` does not make superfluous. Waits for no flush.
     pub(crate) fn first_needed(&self, cut: Timestamp) -> u32 {
         let kept = self.kept();
-        let needed = kept.iter().find(|segment| segment.last > cut);
-        // ORDERING: Relaxed; under the lock around the list, as where it is written.
-        needed.map_or_else(|| self.first_live.load(order::COUNT) as u32, |segment| segment.number)
+        let needed = kept.segments.iter().find(|segment| segment.last > cut);
+        needed.map_or(kept.first_live, |segment| segment.number)
     }
 
     /// Removes from the disk the segments before number `first`, which a durable checkpoint has made superfluous: oldest
@@ -359,7 +372,7 @@ impl Log {
     pub(crate) fn forget(&self, first: u32) -> Result<u64> {
         let mut bytes = 0;
         loop {
-            let oldest = match self.kept().front() {
+            let oldest = match self.kept().segments.front() {
                 Some(oldest) if oldest.number < first => oldest.clone(),
                 _ => return Ok(bytes),
             };
@@ -369,7 +382,7 @@ impl Log {
             }
             self.files.storage.sync_directory()?;
             // Only now, so that after a failure this one still goes first.
-            self.kept().pop_front();
+            self.kept().segments.pop_front();
             bytes += oldest.bytes;
         }
     }

@@ -42,7 +42,6 @@ pub(crate) mod reader;
 pub(crate) mod record;
 mod segment;
 
-use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, TryLockError};
 
 use crossbeam_utils::CachePadded;
@@ -54,8 +53,8 @@ use crate::sync::pause::{self, Step};
 use crate::sync::{AtomicBool, AtomicU64, Condvar, Mutex, MutexGuard, full_fence, order};
 use crate::types::{Enlisted, Fate, Timestamp};
 
-use self::flusher::Flusher;
 pub use self::flusher::KeptSegment;
+use self::flusher::{Flusher, Kept};
 use self::header::{HEADER_BYTES, SegmentHeader};
 use self::record::{MAX_COMMIT_BYTES, Restart, UNIT_BYTES};
 use self::segment::{MARKER_UNITS, Segment, Segments, Spare, Spares};
@@ -129,11 +128,8 @@ pub struct Log {
     cause: Mutex<Option<Arc<Error>>>,
     /// Held by the thread that flushes.
     flusher: Mutex<Flusher>,
-    /// Segments that no flush will write to again, oldest first. Behind a lock of its own, held for a moment: whoever finds
-    /// the flusher's taken waits for a flush to end.
-    kept: Mutex<VecDeque<KeptSegment>>,
-    /// The number of the oldest segment that is not among them. Written and read under their lock.
-    first_live: AtomicU64,
+    /// Behind a lock of its own, held for a moment: whoever finds the flusher's taken waits for a flush to end.
+    kept: Mutex<Kept>,
     /// The last checkpoint that was taken, and the oldest segment that it needs; held by the thread that takes one.
     checkpoint: Mutex<(Timestamp, u32)>,
     /// Turns with the baton that have ended, for those that wait for the one that lasts.
@@ -209,8 +205,7 @@ impl Log {
             poisoned: AtomicBool::new(false),
             cause: Mutex::new(None),
             flusher: Mutex::new(Flusher::new(baton, reserved.unit + 1, previous)),
-            kept: Mutex::new(beginning.kept.into()),
-            first_live: AtomicU64::new(u64::from(beginning.next_segment)),
+            kept: Mutex::new(Kept::new(beginning.kept, beginning.next_segment)),
             checkpoint: Mutex::new((Timestamp::ABSENT, 0)),
             rounds: Mutex::new(0),
             ended: Condvar::new(),

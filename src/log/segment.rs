@@ -132,7 +132,6 @@ pub(super) struct Segment {
 #[derive(Clone, Copy)]
 pub(super) struct Reserved {
     pub(super) unit: usize,
-    pub(super) units: usize,
     /// Records that wait for a flush, this one included, at least.
     pub(super) waiting: u64,
 }
@@ -242,7 +241,7 @@ impl Segment {
         pause::reached(Step::Reserved);
         // ORDERING: Relaxed; a bound that may be seen late.
         let waiting = ((tail >> UNIT_BITS) + 1).wrapping_sub(self.flushed.load(order::COUNT));
-        Some(Reserved { unit, units, waiting })
+        Some(Reserved { unit, waiting })
     }
 
     /// Returns how far the segment was reserved at this moment: the unit behind, at most [`limit`](Self::limit), and
