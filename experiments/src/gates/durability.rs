@@ -15,40 +15,35 @@
 //!
 //! What is promised is tried besides: `kept` crashes and shuts down, `overrides` goes through the pairs of modes.
 //!
-//! A sync beside other load measures the load. So one side of the strict comparison rests and looks how busy others keep
-//! the processors: where that is more than `QUIET_SHARE` in too many rounds, or a thread had to wait for a processor after
-//! the device had answered, the figures are invalid. On a file system in memory a sync is none, and nothing is measured.
+//! A sync beside other load measures the load: one side of each comparison rests and looks how busy others are
+//! ([`quiet`]), and a thread that had to wait for a processor after the device had answered spoils its round. On a file
+//! system in memory a sync is none, and nothing that waits for one is measured.
 //! Command: `experiments gates --only 1`.
 
 #![forbid(unsafe_code)]
 
 use std::num::NonZeroUsize;
 use std::path::Path;
-use std::sync::Arc;
 
 use unlatched::Durability;
 
 use crate::disk::bare::{Bare, Way};
-use crate::disk::counted::Tally;
 use crate::disk::medium::Medium;
 use crate::disk::place::Place;
 use crate::engines::durable::Durable;
 use crate::engines::{Engine, EngineError, Layer, Operation};
-use crate::gates::bed::{Bed, Defect, Manner, Sample, Task};
+use crate::gates::bed::{Bed, Manner, Sample, Task};
 use crate::gates::campaign::{Campaign, Metric};
 use crate::gates::hot_path::too_few;
 use crate::gates::layers::{BASELINES, HASH_MAP, SKIPLIST, Size};
 use crate::gates::sheet::Figure;
 use crate::gates::table::K100;
-use crate::gates::{Context, Effort};
-use crate::harness::environment::Environment;
-use crate::harness::load::share_of_others;
+use crate::gates::{Context, Effort, quiet};
 use crate::harness::rounds::{Round, Side};
-use crate::harness::stats::{Estimate, median};
 use crate::harness::threads::run;
 use crate::report::markdown::Section;
 use crate::report::units;
-use crate::workload::{KeySet, run_id};
+use crate::workload::puts::bytes_of_a_put;
 
 #[cfg(test)]
 mod flawed;
@@ -63,14 +58,8 @@ const STRICT: &str = "strict";
 /// The name of the side that rests.
 const OTHERS: &str = "other-load";
 
-/// The share of the processors that others may have while a sync is timed.
-const QUIET_SHARE: f64 = 0.1;
-
 /// Threads whose puts share syncs.
 const GROUPS: [usize; 3] = [2, 4, 16];
-
-/// Strict puts from which the bytes of one are learned.
-const SAMPLE_PUTS: u64 = 32;
 
 /// Bytes of the file into which the bare floor writes.
 const BARE_BYTES: usize = 16 << 20;
@@ -177,7 +166,7 @@ fn buffered<D: Durable>(context: &mut Context) -> Result<Vec<Vec<String>>, Engin
     context.options.progress.say("buffered: loading");
     let in_memory = bed(D::open()?, IN_MEMORY)?;
     let kept = bed(D::open_at(&place, Durability::BUFFERED)?, BUFFERED)?;
-    let mut sides = Vec::new();
+    let mut sides = vec![(others_task(), quiet::side(effort.slice))];
     for threads in 1..=threads {
         for (bed, name) in [(&in_memory, IN_MEMORY), (&kept, BUFFERED)] {
             sides.extend(bed.sides(&[put(name, Operation::FacadePut, threads)]));
@@ -191,28 +180,28 @@ fn buffered<D: Durable>(context: &mut Context) -> Result<Vec<Vec<String>>, Engin
 }
 
 fn fill_buffered(context: &mut Context, campaign: &Campaign, threads: usize) {
-    let one = |name| put(name, Operation::FacadePut, 1);
+    let task = |name, threads| put(name, Operation::FacadePut, threads);
     let beside = |metric| {
-        let estimate = |name| campaign.estimate(one(name), metric);
-        campaign
-            .figure(one(BUFFERED), metric)
-            .beside(IN_MEMORY, estimate(IN_MEMORY).ok())
+        let in_memory = campaign.estimate(task(IN_MEMORY, 1), metric);
+        quiet::drawn(campaign, others_task(), || campaign.estimate(task(BUFFERED, 1), metric))
+            .beside(IN_MEMORY, in_memory.ok())
     };
-    let scaling = |name| campaign.ratio(put(name, Operation::FacadePut, 2), one(name), Metric::Rate);
+    let scaling = |name| campaign.ratio(task(name, 2), task(name, 1), Metric::Rate);
     let scaled = if threads < 2 {
         Figure::not_measurable(too_few(2, threads))
     } else {
-        campaign
-            .ratio_figure(put(BUFFERED, Operation::FacadePut, 2), one(BUFFERED), Metric::Rate)
-            .beside(IN_MEMORY, scaling(IN_MEMORY).ok())
+        quiet::drawn(campaign, others_task(), || scaling(BUFFERED)).beside(IN_MEMORY, scaling(IN_MEMORY).ok())
     };
-    let ratio = campaign.ratio_figure(one(BUFFERED), one(IN_MEMORY), Metric::Mean);
+    let ratio = quiet::drawn(campaign, others_task(), || {
+        campaign.ratio(task(BUFFERED, 1), task(IN_MEMORY, 1), Metric::Mean)
+    });
+    let load = quiet::note(campaign, others_task());
     for (measure, figure) in
         BUFFERED_MEASURES
             .into_iter()
             .zip([beside(Metric::Mean), ratio, beside(Metric::Rate), scaled])
     {
-        record(context, measure, figure);
+        record(context, measure, figure.noting(load.clone()));
     }
 }
 
@@ -234,7 +223,7 @@ fn strict<D: Durable>(context: &mut Context) -> Result<Vec<Vec<String>>, EngineE
     // So many keys in all, whoever writes them.
     let keys = (effort.keys_for(K100) / most).max(1);
     context.options.progress.say("strict: loading");
-    let bytes = bytes_of_a_put::<D>(&directory, context.options.seed)?;
+    let bytes = bytes_of_a_put::<D>(&directory, size_of::<u64>())?;
     let bare = Bare::new(&directory, BARE_BYTES)?;
     let place = Place::mapped(&directory)?;
     let bed = Bed::over(
@@ -252,7 +241,7 @@ fn strict<D: Durable>(context: &mut Context) -> Result<Vec<Vec<String>>, EngineE
         1 => Manner::WAITS_ALONE,
         _ => Manner::WAITS,
     });
-    let mut sides = vec![others(effort)];
+    let mut sides = vec![(others_task(), quiet::side(effort.slice))];
     for threads in std::iter::once(1).chain(GROUPS) {
         sides.extend(bed.sides(&[put(STRICT, Operation::EnginePut, threads)]));
         if threads == 1 {
@@ -263,24 +252,6 @@ fn strict<D: Durable>(context: &mut Context) -> Result<Vec<Vec<String>>, EngineE
     campaign.run("strict", effort.rounds, sides, &context.options.progress);
     fill_strict(context, &campaign, bytes);
     Ok(rows(&campaign, &[Way::WriteAndSync.name(), STRICT]))
-}
-
-/// Returns how many bytes a strict put of one thread adds to the log, record and marker together.
-fn bytes_of_a_put<D: Durable>(directory: &Path, seed: u64) -> Result<usize, EngineError> {
-    let tally = Tally::default();
-    let counting = tally.clone();
-    let place = Place::positioned(directory)?
-        .segment_bytes(kept::SEGMENT_BYTES)
-        .through(Arc::new(move |storage| counting.count(storage)));
-    let engine = D::open_at(&place, Durability::Strict)?;
-    let (names, run) = (KeySet::new(1, seed), run_id(seed, 0));
-    let before = tally.now();
-    for number in 0..SAMPLE_PUTS {
-        engine.put_as(&run, names.bytes(0), &number.to_le_bytes(), Durability::Strict)?;
-    }
-    let syncs = tally.now().since(before);
-    let mean = syncs.mean(syncs.new_bytes as f64);
-    Ok(mean.map_or(size_of::<u64>(), |bytes| bytes.round() as usize))
 }
 
 fn bare_task() -> Task {
@@ -307,37 +278,12 @@ fn others_task() -> Task {
     put(OTHERS, Operation::EnginePut, 1)
 }
 
-/// The side that rests. Its rate is the share of the processors that was left.
-fn others<'a>(effort: Effort) -> (Task, Side<'a, Sample>) {
-    let measure = move |_: Round| match share_of_others(effort.slice) {
-        Some(share) => quiet_sample(share),
-        None => Sample::failed(&"the system does not tell how busy the processors are"),
-    };
-    (others_task(), Side::new("looking at other load", measure))
-}
-
-fn quiet_sample(share: f64) -> Sample {
-    let defect = (share > QUIET_SHARE).then(|| {
-        Defect::Disturbed(format!(
-            "others had {:.0} % of the processors while a sync was to be timed",
-            share * 100.0
-        ))
-    });
-    Sample {
-        rate: 1.0 - share,
-        mean_ns: f64::NAN,
-        latency: None,
-        operations: 0,
-        aborts: 0,
-        pinned: false,
-        defect,
-    }
-}
-
 fn fill_strict(context: &mut Context, campaign: &Campaign, bytes: usize) {
     let strict = |threads| put(STRICT, Operation::EnginePut, threads);
-    let load = load_note(campaign);
-    let ratio = quietly(campaign, || campaign.ratio(strict(1), bare_task(), Metric::Mean));
+    let load = quiet::note(campaign, others_task());
+    let ratio = quiet::drawn(campaign, others_task(), || {
+        campaign.ratio(strict(1), bare_task(), Metric::Mean)
+    });
     let latency = |task| {
         campaign
             .estimate(task, Metric::Mean)
@@ -349,39 +295,10 @@ fn fill_strict(context: &mut Context, campaign: &Campaign, bytes: usize) {
         latency(bare_task())
     );
     record(context, WAITING[0], ratio.noting(note));
-    let scaling = quietly(campaign, || {
+    let scaling = quiet::drawn(campaign, others_task(), || {
         campaign.ratio(strict(GROUPS[GROUPS.len() - 1]), strict(1), Metric::Rate)
     });
     record(context, WAITING[1], scaling.noting(load));
-}
-
-/// Draws a figure, unless others were too busy for it.
-fn quietly(campaign: &Campaign, ratio: impl FnOnce() -> Result<Estimate, String>) -> Figure {
-    let figure = campaign.estimate(others_task(), Metric::Rate).and_then(|_| ratio());
-    crate::gates::campaign::figure(figure)
-}
-
-/// What is to be known beside a time that waits for a device.
-fn load_note(campaign: &Campaign) -> String {
-    let shares: Vec<f64> = campaign
-        .samples(others_task())
-        .iter()
-        .map(|sample| 1.0 - sample.rate)
-        .collect();
-    let share = median(&shares).map_or_else(|| "?".to_owned(), |share| units::value(share, "share"));
-    let scheduling = Environment::capture(None).scheduling;
-    let average = scheduling
-        .load_average
-        .map_or_else(|| "?".to_owned(), |[one, ..]| units::digits(one));
-    let autogroup = match scheduling.autogroup_enabled {
-        Some(true) => "on",
-        Some(false) => "off",
-        None => "unknown",
-    };
-    format!(
-        "others had {share} of the processors, load average {average}, autogroup {autogroup}, class {}",
-        scheduling.class.unwrap_or("unknown")
-    )
 }
 
 /// A row of the table for every side of these names.
@@ -392,8 +309,10 @@ fn rows(campaign: &Campaign, names: &[&str]) -> Vec<Vec<String>> {
         .copied()
         .collect();
     tasks.sort_by_key(|task| (names.iter().position(|name| *name == task.engine), task.threads));
+    let is_quiet = quiet::check(campaign, others_task());
     let cell = |task, metric, unit| {
-        campaign.estimate(task, metric).map_or_else(
+        let estimate = is_quiet.clone().and_then(|()| campaign.estimate(task, metric));
+        estimate.map_or_else(
             |_| "invalid".to_owned(),
             |estimate| {
                 format!(

@@ -37,6 +37,7 @@ pub mod infrastructure;
 pub mod layers;
 pub mod memory;
 pub mod pool;
+pub mod quiet;
 pub mod red_flags;
 pub mod scaling;
 pub mod sheet;

@@ -12,6 +12,7 @@ use unlatched::RunId;
 use self::random::{Random, split_mix};
 
 pub mod drive;
+pub mod puts;
 pub mod random;
 pub mod script;
 pub mod trace;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use unlatched::{Durability, RunId};
 
 use super::kept::{self, LAZY, Trials, Trouble};
-use super::{overrides, quiet_sample, quietly, without_place};
+use super::{overrides, without_place};
 use crate::disk::lying::lie;
 use crate::disk::place::Place;
 use crate::engines::broken::Broken;
@@ -16,10 +16,7 @@ use crate::engines::bytes::{ByteEngine, Visitor};
 use crate::engines::durable::Durable;
 use crate::engines::unlatched::{Unlatched, UnlatchedSession, UnlatchedSpace};
 use crate::engines::{Engine, EngineError, Operation};
-use crate::gates::bed::{Defect, Sample};
-use crate::gates::campaign::{Campaign, Metric};
 use crate::gates::sheet::Figure;
-use crate::harness::stats::{Estimate, Verdict};
 use crate::workload::KeySet;
 
 /// What an engine makes of the durability that it is asked for.
@@ -284,50 +281,6 @@ fn override_fails_where_it_is_not_heard() {
     }
     assert_eq!(promises::<Flawed<Zealous>>().0, BROKEN);
     assert_eq!(promises::<Flawed<Hasty>>().0, BROKEN);
-}
-
-fn sample(mean_ns: f64) -> Sample {
-    Sample {
-        mean_ns,
-        ..quiet_sample(0.0)
-    }
-}
-
-// Goal: a sync beside other load is no figure. Method: the same ratio, with others at rest, busy in two rounds of eight,
-// busy in three, and unknown.
-#[test]
-fn figure_beside_other_load_is_invalid() {
-    let (above, below) = (super::put("a", Operation::EnginePut, 1), super::bare_task());
-    let figure = |shares: &[f64]| -> Figure {
-        let campaign = Campaign::of([
-            (above, vec![sample(220.0); 8]),
-            (below, vec![sample(200.0); 8]),
-            (
-                super::others_task(),
-                shares.iter().map(|share| quiet_sample(*share)).collect(),
-            ),
-        ]);
-        quietly(&campaign, || campaign.ratio(above, below, Metric::Mean))
-    };
-    let ratio = |figure: &Figure| figure.result.as_ref().map(|estimate: &Estimate| estimate.median).ok();
-    assert_eq!(ratio(&figure(&[0.02; 8])), Some(1.1));
-    let mut shares = [0.02, 0.02, 0.5, 0.0, 0.02, 0.9, 0.02, 0.02];
-    assert_eq!(ratio(&figure(&shares)), Some(1.1));
-    shares[0] = 0.11;
-    let spoilt = figure(&shares).result.expect_err("others were busy");
-    assert_eq!(spoilt.verdict, Verdict::Invalid);
-    assert!(spoilt.reason.contains("others had 11 %"), "{}", spoilt.reason);
-    let unknown = Campaign::of([
-        (above, vec![sample(1.0); 8]),
-        (below, vec![sample(1.0); 8]),
-        (
-            super::others_task(),
-            vec![Sample::failed(&"the system does not tell"); 8],
-        ),
-    ]);
-    let unknown = quietly(&unknown, || unknown.ratio(above, below, Metric::Mean));
-    assert_eq!(unknown.result.expect_err("nobody knows").verdict, Verdict::Invalid);
-    assert!(matches!(quiet_sample(0.2).defect, Some(Defect::Disturbed(_))));
 }
 
 #[test]

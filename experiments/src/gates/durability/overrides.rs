@@ -18,18 +18,19 @@ use super::kept::{LAZY, SEGMENT_BYTES, Trouble};
 use crate::disk::place::Place;
 use crate::engines::EngineError;
 use crate::engines::durable::Durable;
-use crate::gates::Context;
 use crate::gates::bed::Sample;
 use crate::gates::campaign::{Campaign, Metric};
 use crate::gates::sheet::Figure;
 use crate::gates::table::K100;
+use crate::gates::{Context, quiet};
 use crate::harness::rounds::{Round, Side};
 use crate::harness::stats::Estimate;
-use crate::harness::threads::{Plan, Work, run};
+use crate::harness::threads::{Plan, run};
 use crate::report::markdown::Section;
 use crate::report::units;
-use crate::workload::random::{Random, split_mix};
-use crate::workload::{KeySet, Stream};
+use crate::workload::KeySet;
+use crate::workload::puts::{Manner, Part, Puts};
+use crate::workload::random::split_mix;
 
 /// A mode, apart from its bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,7 +160,7 @@ fn refuses<D: Durable>() -> Result<(), Trouble> {
     Ok(())
 }
 
-/// A side of the comparison: a database, and the mode of what is put into it.
+/// A database, and the mode of what is put into it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Pair {
     default: Mode,
@@ -172,62 +173,19 @@ impl fmt::Display for Pair {
     }
 }
 
-/// Overwrites uniform keys with a durability of their own.
-struct Puts<'e, D> {
-    engine: &'e D,
-    keys: &'e KeySet,
-    stream: Stream,
-    durability: Durability,
-    /// The last value put under each key in this slice, zero if none was.
-    last: Vec<u64>,
-    /// The value put last.
-    value: u64,
-    error: Option<EngineError>,
+/// A side of the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// Looks how busy others are.
+    Others,
+    Put(Pair),
 }
 
-impl<D: Durable> Puts<'_, D> {
-    #[inline]
-    fn put(&mut self) -> Result<(), EngineError> {
-        let key = self.stream.advance();
-        self.value += 1;
-        let value = self.value.to_le_bytes();
-        self.engine
-            .put_as(&RUN, self.keys.bytes(key), &value, self.durability)?;
-        self.last[key] = self.value;
-        Ok(())
-    }
-
-    /// Compares the store with what was put.
-    fn check(&self) -> Result<(), String> {
-        let mut buffer = Vec::new();
-        for (key, value) in self.last.iter().enumerate().filter(|(_, value)| **value > 0) {
-            let found = self.engine.get_bytes(&RUN, self.keys.bytes(key), &mut buffer);
-            if !found.map_err(|error| error.to_string())? || buffer != value.to_le_bytes() {
-                return Err(format!(
-                    "lost update: key {key} does not hold {value}, which was put last"
-                ));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl<D: Durable> Work for Puts<'_, D> {
-    type Report = Option<String>;
-
-    fn run(&mut self, operations: u64) {
-        for _ in 0..operations {
-            if self.error.is_some() {
-                return;
-            }
-            self.error = self.put().err();
-        }
-    }
-
-    fn finish(self) -> Option<String> {
-        match &self.error {
-            Some(error) => Some(error.to_string()),
-            None => self.check().err(),
+impl fmt::Display for Turn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Others => f.write_str("looking at other load"),
+            Self::Put(pair) => pair.fmt(f),
         }
     }
 }
@@ -248,14 +206,14 @@ pub(super) fn cost<D: Durable>(context: &mut Context) -> Result<(), EngineError>
             Mode::InMemory => Durability::InMemory,
             _ => Durability::BUFFERED,
         };
-        (0..keys.len()).try_for_each(|key| engine.put_as(&RUN, keys.bytes(key), &[0; 8], load))?;
+        Puts::load(&engine, RUN, &keys, manner(load))?;
         engines.push((default, engine, place));
     }
     let slice = |mode: Mode| match mode {
         Mode::Strict => effort.strict_slice,
         _ => effort.slice,
     };
-    let mut sides = Vec::new();
+    let mut sides = vec![(Turn::Others, quiet::side(effort.slice))];
     for (default, engine, _) in &engines {
         for mode in Mode::ALL {
             let pair = Pair {
@@ -267,7 +225,7 @@ pub(super) fn cost<D: Durable>(context: &mut Context) -> Result<(), EngineError>
                 let plan = Plan::timed(slice(mode)).warm_up(effort.warm_up).rotation(round.index);
                 measure(engine, keys, pair, plan, round)
             };
-            sides.push((pair, Side::new(pair.to_string(), measure)));
+            sides.push((Turn::Put(pair), Side::new(pair.to_string(), measure)));
         }
     }
     let mut campaign = Campaign::new(context.options.seed);
@@ -284,31 +242,35 @@ pub(super) fn cost<D: Durable>(context: &mut Context) -> Result<(), EngineError>
 
 fn measure<D: Durable>(engine: &D, keys: &KeySet, pair: Pair, plan: Plan, round: Round) -> Sample {
     let outcome = run(&plan, NonZeroUsize::MIN, |_| {
-        Ok::<_, std::convert::Infallible>(Puts {
-            engine,
-            keys,
-            stream: Stream::uniform(keys.len(), &mut Random::new(round.seed)),
-            durability: pair.mode.usual(),
-            last: vec![0; keys.len()],
-            // No other slice puts the same.
-            value: split_mix(round.seed ^ pair.mode as u64) >> 1,
-            error: None,
-        })
+        let alone = Part { thread: 0, threads: 1 };
+        // No other slice puts the same.
+        let seed = round.seed ^ split_mix(pair.mode as u64);
+        let puts = Puts::new(engine, RUN, keys, alone, manner(pair.mode.usual()), seed);
+        Ok::<_, std::convert::Infallible>(puts)
     });
     let Ok(outcome) = outcome;
     let mut sample = Sample::of(&outcome);
-    if let Some(wrong) = outcome.threads.iter().find_map(|thread| thread.report.as_ref()) {
+    if let Some(wrong) = outcome.threads.iter().find_map(|thread| thread.report.wrong.as_ref()) {
         sample.mark_wrong(wrong);
     }
     sample
 }
 
-fn ratio(campaign: &Campaign<Pair>, pair: Pair) -> Result<Estimate, String> {
+fn manner(durability: Durability) -> Manner {
+    Manner {
+        value_bytes: size_of::<u64>(),
+        durability,
+        timed: false,
+    }
+}
+
+fn ratio(campaign: &Campaign<Turn>, pair: Pair) -> Result<Estimate, String> {
     let usual = Pair {
         default: pair.mode,
         ..pair
     };
-    campaign.ratio(pair, usual, Metric::Mean)
+    quiet::check(campaign, Turn::Others)?;
+    campaign.ratio(Turn::Put(pair), Turn::Put(usual), Metric::Mean)
 }
 
 fn pairs() -> impl Iterator<Item = Pair> {
@@ -317,7 +279,7 @@ fn pairs() -> impl Iterator<Item = Pair> {
         .flat_map(|default| Mode::ALL.map(|mode| Pair { default, mode }))
 }
 
-fn figure(campaign: &Campaign<Pair>) -> Figure {
+fn figure(campaign: &Campaign<Turn>) -> Figure {
     let mut costs = Vec::new();
     for pair in pairs() {
         match ratio(campaign, pair) {
@@ -331,11 +293,11 @@ fn figure(campaign: &Campaign<Pair>) -> Figure {
     Figure::statement(true, format!("over a database of that mode: {}", costs.join(", ")))
 }
 
-fn section(campaign: &Campaign<Pair>) -> Section {
+fn section(campaign: &Campaign<Turn>) -> Section {
     let row = |default: Mode| {
         let cells = Mode::ALL.map(|mode| {
             let pair = Pair { default, mode };
-            let mean = campaign.estimate(pair, Metric::Mean);
+            let mean = campaign.estimate(Turn::Put(pair), Metric::Mean);
             match (mean, ratio(campaign, pair)) {
                 (Ok(mean), Ok(ratio)) => format!(
                     "{}, {} [{}, {}]",
