@@ -28,6 +28,7 @@ fn ask(name: &str) -> Answer {
         keys: vec![KEYS],
         threads: vec![1, 2],
         only: Vec::new(),
+        dir: None,
         seed: 5,
         processors: available_processors(),
         progress: Progress::Silent,
@@ -152,6 +153,66 @@ fn long_reader_sees_the_first_values_and_leaves_nothing() {
     assert!(answer.tables().contains("most versions per key"));
 }
 
+// Goal: every way to keep segments is measured strictly and buffered, beside every floor, and nothing is left behind.
+#[test]
+fn log_storage_measures_every_side_at_every_setting() {
+    let answer = ask("log-storage");
+    is_sound(&answer);
+    let operations = |engine: &str| -> Vec<&str> {
+        let of_side = answer.medians.iter().filter(|median| median.engine == engine);
+        let mut names: Vec<&str> = of_side.map(|median| median.operation.as_str()).collect();
+        names.dedup();
+        names
+    };
+    if answer.medians.is_empty() {
+        println!("skipped: the temporary directory is in memory");
+        return;
+    }
+    let mapped = operations("mapped");
+    assert_eq!(mapped, operations("positioned"));
+    for part in [
+        "strict put, 8 B, 16 MiB",
+        "strict put, 4000 B",
+        "buffered put, 8 B, 1 MiB",
+        "64 MiB",
+    ] {
+        assert!(mapped.iter().any(|name| name.contains(part)), "{part}: {mapped:?}");
+    }
+    for floor in ["write+fdatasync", "store+fdatasync", "store+msync"] {
+        assert!(!operations(floor).is_empty(), "{floor} was not measured");
+    }
+    let (_, groups) = answer
+        .files
+        .iter()
+        .find(|(name, _)| name == "log-storage-groups.csv")
+        .expect("it is added");
+    let groups = csv::parse(groups).expect("it is CSV");
+    let all_synced = groups[1..]
+        .iter()
+        .all(|line| line[7].parse::<u64>().is_ok_and(|syncs| syncs > 0));
+    assert!(groups.len() > 1 && all_synced, "strict commits are synced");
+    assert!(answer.environment.disk.is_some() || !cfg!(target_os = "linux"));
+}
+
+// Goal: every log is opened, cached and cold, and holds what was put. A checkpoint may not be taken in a test's time.
+#[test]
+fn recovery_opens_every_log() {
+    let answer = ask("recovery");
+    is_sound(&answer);
+    for side in ["log", "overwritten", "read"] {
+        let of_side = answer.medians.iter().filter(|median| median.engine == side);
+        assert_eq!(of_side.count(), 2, "{side} is opened cached and cold");
+    }
+    let has_checkpoint = answer.medians.iter().any(|median| median.engine == "checkpoint");
+    let is_excused = answer
+        .remarks
+        .iter()
+        .any(|remark| remark.contains("took no checkpoint"));
+    assert!(has_checkpoint != is_excused, "{:?}", answer.remarks);
+    assert_eq!(operations_of(&answer, "recovery_rate_"), 1);
+    assert!(answer.tables().contains("M records/s"));
+}
+
 #[test]
 fn wrong_usage_exits_with_three_and_says_what_to_do() {
     let cases: &[(&[&str], &str)] = &[
@@ -170,6 +231,11 @@ fn wrong_usage_exits_with_three_and_says_what_to_do() {
         (&["question", "long-reader", "--rounds", "3"], "leave out --rounds"),
         (&["question", "index", "--seed", "minus"], "invalid value"),
         (&["question", "index", "--fast"], "unexpected argument"),
+        (&["question", "index", "--dir", "."], "leave out --dir"),
+        (
+            &["question", "recovery", "--dir", "no/such/folder"],
+            "another folder with --dir",
+        ),
     ];
     for (arguments, message) in cases {
         let output = experiments(arguments);
@@ -208,6 +274,7 @@ fn list_and_help_name_every_question() {
         "--keys",
         "--threads",
         "--only",
+        "--dir",
         "Exit status",
         "Examples",
     ] {

@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -178,6 +179,24 @@ impl Answer {
             samples: &self.samples,
         };
         serde_json::to_string_pretty(&document).map(|text| text + "\n")
+    }
+
+    /// Takes a directory's place out of everything that is said: what the system refuses names files, and a result is to
+    /// name no place.
+    pub fn forget_place(&mut self, directory: &Path) {
+        let mut places = vec![directory.to_path_buf()];
+        places.extend(directory.canonicalize());
+        let texts = self.outcomes.iter_mut().map(|outcome| &mut outcome.reason);
+        let texts = texts.chain(self.faults.iter_mut().map(|fault| &mut fault.reason));
+        let texts = texts.chain(self.samples.iter_mut().map(|sample| &mut sample.defect));
+        let texts = texts.chain(self.medians.iter_mut().map(|median| &mut median.reason));
+        let texts = texts.chain(self.ratios.iter_mut().map(|ratio| &mut ratio.reason));
+        let texts = texts.chain(self.remarks.iter_mut());
+        for text in texts {
+            for place in &places {
+                *text = text.replace(&*place.to_string_lossy(), "DIR");
+            }
+        }
     }
 
     /// Says whether a side has no figure for something that it was measured on.
@@ -422,6 +441,20 @@ mod tests {
         assert_eq!(fields, expected);
         assert_eq!(line["verdict"], "invalid");
         assert_eq!(line["measured"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn a_place_is_forgotten_wherever_it_is_named() {
+        let mut answer = answer();
+        let directory = Path::new("/secret/disk");
+        let said = "can't sync /secret/disk/x: no space".to_owned();
+        answer.outcomes[0].reason.clone_from(&said);
+        answer.faults[0].reason.clone_from(&said);
+        answer.samples[0].defect.clone_from(&said);
+        answer.remarks.push(said);
+        answer.forget_place(directory);
+        let text = answer.json(&origin()).expect("plain data") + &answer.markdown(&origin()) + &answer.csv();
+        assert!(!text.contains("secret") && text.contains("DIR/x"), "{text}");
     }
 
     #[test]

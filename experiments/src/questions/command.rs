@@ -11,6 +11,7 @@ use super::answer::{Answer, Origin};
 use super::index::PEERS;
 use super::targets::exit_status;
 use super::{Effort, Options, QUESTIONS, Question};
+use crate::disk::directory::TemporaryDirectory;
 use crate::engines::EngineError;
 use crate::gates::command::{BAD_INPUT, parse_threads, prepare};
 use crate::harness::environment::available_processors;
@@ -39,6 +40,7 @@ Examples:
   experiments question index --quick
   experiments question index --only unlatched,crossbeam,m3 --keys 100k --threads 1,2 --out result
   experiments question reclamation --out result
+  experiments question log-storage --quick --dir /mnt/disk
   experiments list                       every question, and the sides that --only takes")]
 pub struct QuestionArgs {
     /// The question; `experiments list` shows them all
@@ -65,9 +67,14 @@ pub struct QuestionArgs {
     #[arg(long, value_name = "COUNTS", value_delimiter = ',', value_parser = parse_keys)]
     pub keys: Vec<usize>,
 
-    /// Thread counts; 1 is always among them [default: 1,2]
+    /// Thread counts; 1 is always among them [default: as the question says]
     #[arg(long, value_name = "COUNTS", value_delimiter = ',', value_parser = parse_threads)]
     pub threads: Vec<usize>,
+
+    /// Folder in which databases are kept while they are measured, on the disk that is meant; what is put there is
+    /// removed [default: the system's temporary directory]
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 
     /// Only these sides, by name
     #[arg(long, value_name = "SIDES", value_delimiter = ',')]
@@ -85,6 +92,20 @@ pub enum QuestionError {
     NoRounds {
         /// The question.
         question: &'static str,
+    },
+    /// A folder for databases where there are none.
+    #[error("{question} keeps no database on a disk; leave out --dir")]
+    NoDisk {
+        /// The question.
+        question: &'static str,
+    },
+    /// The folder for databases can't be written.
+    #[error("can't keep databases in {}: {cause}; choose another folder with --dir", folder.display())]
+    Databases {
+        /// The folder.
+        folder: PathBuf,
+        /// Why not.
+        cause: io::Error,
     },
     /// More threads than keys.
     #[error("{threads} threads cannot share {keys} keys; give at least as many with --keys")]
@@ -115,7 +136,12 @@ impl QuestionError {
     #[must_use]
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::Side(_) | Self::NoRounds { .. } | Self::FewKeys { .. } | Self::Output { .. } => BAD_INPUT,
+            Self::Side(_)
+            | Self::NoRounds { .. }
+            | Self::NoDisk { .. }
+            | Self::Databases { .. }
+            | Self::FewKeys { .. }
+            | Self::Output { .. } => BAD_INPUT,
             Self::Engine(_) | Self::Json(_) => 1,
         }
     }
@@ -165,11 +191,16 @@ impl QuestionArgs {
     ///
     /// # Errors
     ///
-    /// [`QuestionError::Side`], [`QuestionError::NoRounds`] or [`QuestionError::FewKeys`].
+    /// [`QuestionError::Side`], [`QuestionError::NoRounds`], [`QuestionError::NoDisk`] or [`QuestionError::FewKeys`].
     pub fn options(&self, question: &Question, progress: Progress) -> Result<Options, QuestionError> {
         check_sides(question, &self.only)?;
         if self.rounds.is_some() && !question.has_rounds {
             return Err(QuestionError::NoRounds {
+                question: question.name,
+            });
+        }
+        if self.dir.is_some() && !question.has_disk {
+            return Err(QuestionError::NoDisk {
                 question: question.name,
             });
         }
@@ -187,7 +218,7 @@ impl QuestionArgs {
         keys.dedup();
         let mut threads = self.threads.clone();
         if threads.is_empty() {
-            threads.push(2);
+            threads.extend(question.threads);
         }
         threads.push(1);
         threads.sort_unstable();
@@ -204,6 +235,7 @@ impl QuestionArgs {
             keys,
             threads,
             only: self.only.iter().map(|side| side.trim().to_owned()).collect(),
+            dir: self.dir.clone(),
             seed: self.seed,
             processors: available_processors(),
             progress,
@@ -270,10 +302,20 @@ pub fn main(arguments: &QuestionArgs) -> Result<u8, QuestionError> {
             cause,
         })?;
     }
+    if question.has_disk {
+        let databases = options.directory();
+        TemporaryDirectory::under(&databases).map_err(|cause| QuestionError::Databases {
+            folder: databases,
+            cause,
+        })?;
+    }
     if cfg!(debug_assertions) {
         progress.say("This is a debug build: its figures mean nothing. Build with --release.");
     }
-    let answer = (question.answer)(&options)?;
+    let mut answer = (question.answer)(&options)?;
+    if question.has_disk {
+        answer.forget_place(&options.directory());
+    }
     let origin = Origin {
         question: question.name,
         command: arguments.command_line(),
@@ -326,6 +368,7 @@ mod tests {
             rounds: Some(9),
             keys: keys.to_vec(),
             threads: threads.to_vec(),
+            dir: None,
             only: only.iter().map(|side| (*side).to_owned()).collect(),
         }
     }
@@ -371,6 +414,20 @@ mod tests {
             .options(index(), Progress::Silent)
             .expect_err("too few keys");
         assert!(error.to_string().contains("--keys"), "{error}");
+    }
+
+    #[test]
+    fn folder_for_databases_is_for_questions_that_keep_some() {
+        let mut given = arguments(&[], &[], &[]);
+        given.dir = Some(PathBuf::from("/secret/disk"));
+        let error = given.options(index(), Progress::Silent).expect_err("it keeps none");
+        assert_eq!(error.exit_status(), BAD_INPUT);
+        assert!(error.to_string().contains("leave out --dir"), "{error}");
+        let question = find("log-storage").expect("it is in the list");
+        let options = given.options(question, Progress::Silent).expect("it keeps some");
+        assert_eq!(options.directory(), Path::new("/secret/disk"));
+        assert_eq!(options.threads, [1, 2, 4, 16]);
+        assert!(!given.command_line().contains("secret"));
     }
 
     #[test]

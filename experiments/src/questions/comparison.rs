@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 
 use super::answer::{Measured, Ratio, Row};
 use super::contenders::Operation;
@@ -16,10 +17,60 @@ use crate::report::units;
 /// The samples of a question's comparisons.
 pub type Samples = Campaign<Task>;
 
+/// What tells the sides of a comparison apart, as results say it.
+pub trait Described: Copy + Ord + Display {
+    /// The side.
+    fn engine(&self) -> &'static str;
+
+    /// What it does, with every setting that has no column of its own.
+    fn operation(&self) -> String;
+
+    /// Keys in the store.
+    fn keys(&self) -> usize;
+
+    /// Threads.
+    fn threads(&self) -> usize;
+
+    /// The same of another side.
+    #[must_use]
+    fn of(self, engine: &'static str) -> Self;
+
+    /// Whether attempts can be aborted.
+    fn can_abort(&self) -> bool {
+        false
+    }
+}
+
+impl Described for Task {
+    fn engine(&self) -> &'static str {
+        self.engine
+    }
+
+    fn operation(&self) -> String {
+        self.operation.name().to_owned()
+    }
+
+    fn keys(&self) -> usize {
+        self.keys
+    }
+
+    fn threads(&self) -> usize {
+        self.threads
+    }
+
+    fn of(self, engine: &'static str) -> Self {
+        Self { engine, ..self }
+    }
+
+    fn can_abort(&self) -> bool {
+        matches!(self.operation, Operation::ReadWrite | Operation::Contended)
+    }
+}
+
 /// Every sample, side by side and round by round.
 #[must_use]
-pub fn rows(samples: &Samples) -> Vec<Row> {
-    let of_side = |task: &Task| {
+pub fn rows<T: Described>(samples: &Campaign<T>) -> Vec<Row> {
+    let of_side = |task: &T| {
         let task = *task;
         samples.samples(task).iter().enumerate().map(move |(round, sample)| {
             let defect = match &sample.defect {
@@ -29,10 +80,10 @@ pub fn rows(samples: &Samples) -> Vec<Row> {
                 Some(Defect::Disturbed(reason)) => format!("disturbed: {reason}"),
             };
             Row {
-                engine: task.engine.to_owned(),
-                operation: task.operation.name().to_owned(),
-                keys: task.keys,
-                threads: task.threads,
+                engine: task.engine().to_owned(),
+                operation: task.operation(),
+                keys: task.keys(),
+                threads: task.threads(),
                 round,
                 ops_per_second: sample.rate.is_finite().then_some(sample.rate),
                 operations: sample.operations,
@@ -47,14 +98,14 @@ pub fn rows(samples: &Samples) -> Vec<Row> {
 
 /// The median of every side, or why it has none.
 #[must_use]
-pub fn medians(samples: &Samples) -> Vec<Measured> {
-    let of_side = |task: &Task| {
+pub fn medians<T: Described>(samples: &Campaign<T>) -> Vec<Measured> {
+    let of_side = |task: &T| {
         let estimate = samples.estimate(*task, Metric::Rate);
         Measured {
-            engine: task.engine.to_owned(),
-            operation: task.operation.name().to_owned(),
-            keys: task.keys,
-            threads: task.threads,
+            engine: task.engine().to_owned(),
+            operation: task.operation(),
+            keys: task.keys(),
+            threads: task.threads(),
             ops_per_second: estimate.as_ref().ok().map(|estimate| estimate.median),
             ci95: estimate.as_ref().ok().map(|estimate| [estimate.low, estimate.high]),
             aborts_per_operation: aborts(samples, *task),
@@ -65,8 +116,8 @@ pub fn medians(samples: &Samples) -> Vec<Measured> {
 }
 
 /// Aborts per commit of all rounds together; `None` for what is no transaction.
-fn aborts(samples: &Samples, task: Task) -> Option<f64> {
-    if !matches!(task.operation, Operation::ReadWrite | Operation::Contended) {
+fn aborts<T: Described>(samples: &Campaign<T>, task: T) -> Option<f64> {
+    if !task.can_abort() {
         return None;
     }
     let sides = samples.samples(task);
@@ -77,19 +128,19 @@ fn aborts(samples: &Samples, task: Task) -> Option<f64> {
 
 /// The rate of `base` over that of every other side, formed within each round.
 #[must_use]
-pub fn ratios(samples: &Samples, base: &'static str) -> Vec<Ratio> {
-    let of_side = |task: &Task| {
-        let ours = Task { engine: base, ..*task };
-        if task.engine == base || !samples.tasks().any(|known| *known == ours) {
+pub fn ratios<T: Described>(samples: &Campaign<T>, base: &'static str) -> Vec<Ratio> {
+    let of_side = |task: &T| {
+        let ours = task.of(base);
+        if task.engine() == base || !samples.tasks().any(|known| *known == ours) {
             return None;
         }
         let estimate = samples.ratio(ours, *task, Metric::Rate);
         Some(Ratio {
             engine: base.to_owned(),
-            over: task.engine.to_owned(),
-            operation: task.operation.name().to_owned(),
-            keys: task.keys,
-            threads: task.threads,
+            over: task.engine().to_owned(),
+            operation: task.operation(),
+            keys: task.keys(),
+            threads: task.threads(),
             ratio: estimate.as_ref().ok().map(|estimate| estimate.median),
             ci95: estimate.as_ref().ok().map(|estimate| [estimate.low, estimate.high]),
             reason: estimate.err().unwrap_or_default(),
@@ -100,7 +151,7 @@ pub fn ratios(samples: &Samples, base: &'static str) -> Vec<Ratio> {
 
 /// Every side that did something wrong, with the first thing it did; `theirs` are the sides that are not this engine.
 #[must_use]
-pub fn faults(samples: &Samples, theirs: &[&str]) -> Vec<Fault> {
+pub fn faults<T: Described>(samples: &Campaign<T>, theirs: &[&str]) -> Vec<Fault> {
     let mut faults: Vec<Fault> = Vec::new();
     for task in samples.tasks() {
         let wrong = samples.samples(*task).iter().find_map(|sample| match &sample.defect {
@@ -109,9 +160,9 @@ pub fn faults(samples: &Samples, theirs: &[&str]) -> Vec<Fault> {
         });
         if let Some(reason) = wrong {
             faults.push(Fault {
-                engine: task.engine.to_owned(),
-                reason: format!("{task} on {} keys: {reason}", task.keys),
-                ours: !theirs.contains(&task.engine),
+                engine: task.engine().to_owned(),
+                reason: format!("{task} on {} keys: {reason}", task.keys()),
+                ours: !theirs.contains(&task.engine()),
             });
         }
     }
@@ -312,6 +363,7 @@ mod tests {
             keys: vec![100],
             threads: vec![1, 64],
             only: Vec::new(),
+            dir: None,
             seed: 1,
             processors: 2,
             progress: Progress::Silent,

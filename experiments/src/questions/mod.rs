@@ -6,6 +6,8 @@
 //! | [`index`] | what a get, a put, a scan and a transaction cost beside indexes and engines that others publish |
 //! | [`reclamation`] | what each collector costs, and what a thread that stalls while pinned holds back |
 //! | [`long_reader`] | whether chains stay short while one snapshot is held for ever |
+//! | [`log_storage`] | what mapped segments cost and save beside written ones, and what group commit brings |
+//! | [`recovery`] | how long opening takes by the length of the log, with and without a checkpoint |
 //!
 //! Under them: [`contenders`] and [`combinations`] are what is compared, [`bed`] and [`drive`] measure and check a
 //! slice, [`comparison`] makes tables of samples, [`timeline`] watches a store over time, [`targets`] judges, [`answer`] is what comes out, and [`command`] is
@@ -16,6 +18,7 @@
 #![deny(unsafe_code)]
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use self::answer::Answer;
@@ -34,8 +37,10 @@ pub mod comparison;
 pub mod contenders;
 pub mod drive;
 pub mod index;
+pub mod log_storage;
 pub mod long_reader;
 pub mod reclamation;
+pub mod recovery;
 pub mod targets;
 pub mod timeline;
 
@@ -50,8 +55,12 @@ pub struct Question {
     pub sides: fn() -> Vec<&'static str>,
     /// Store sizes unless others are asked for: full and quick.
     pub keys: [&'static [usize]; 2],
+    /// Thread counts unless others are asked for.
+    pub threads: &'static [usize],
     /// Whether it compares in rounds, so that `--rounds` means something.
     pub has_rounds: bool,
+    /// Whether it keeps databases on a disk, so that `--dir` means something.
+    pub has_disk: bool,
     /// Measures.
     pub answer: fn(&Options) -> Result<Answer, EngineError>,
 }
@@ -63,7 +72,9 @@ pub const QUESTIONS: &[Question] = &[
         asks: "what a get, a put, an insert, a scan and a transaction cost beside published indexes and engines",
         sides: index::sides,
         keys: [&[100_000, 1_000_000], &[100_000]],
+        threads: &[1, 2],
         has_rounds: true,
+        has_disk: false,
         answer: index::answer,
     },
     Question {
@@ -71,7 +82,9 @@ pub const QUESTIONS: &[Question] = &[
         asks: "what each collector costs, and what a thread that stalls while pinned holds back",
         sides: reclamation::sides,
         keys: [&[100_000], &[10_000]],
+        threads: &[1, 2],
         has_rounds: true,
+        has_disk: false,
         answer: reclamation::answer,
     },
     Question {
@@ -79,8 +92,30 @@ pub const QUESTIONS: &[Question] = &[
         asks: "whether version chains stay short while one snapshot is held for ever",
         sides: long_reader::sides,
         keys: [&[100_000], &[10_000]],
+        threads: &[1, 2],
         has_rounds: false,
+        has_disk: false,
         answer: long_reader::answer,
+    },
+    Question {
+        name: "log-storage",
+        asks: "what mapped segments cost and save beside written ones and the bare device, and what group commit brings",
+        sides: log_storage::sides,
+        keys: [&[100_000], &[10_000]],
+        threads: &[1, 2, 4, 16],
+        has_rounds: true,
+        has_disk: true,
+        answer: log_storage::answer,
+    },
+    Question {
+        name: "recovery",
+        asks: "how long opening takes by the length of the log, with and without a checkpoint, beside reading the bytes",
+        sides: recovery::sides,
+        keys: [&[500_000, 5_000_000], &[50_000, 500_000]],
+        threads: &[1],
+        has_rounds: true,
+        has_disk: true,
+        answer: recovery::answer,
     },
 ];
 
@@ -91,6 +126,8 @@ pub struct Effort {
     pub rounds: usize,
     /// Length of one slice.
     pub slice: Duration,
+    /// Length of one slice of what waits for a device in every operation.
+    pub waiting_slice: Duration,
     /// Warm-up before each slice.
     pub warm_up: Duration,
     /// Length of one stage in which a store is watched over time.
@@ -106,6 +143,7 @@ impl Effort {
     pub const FULL: Self = Self {
         rounds: 11,
         slice: Duration::from_millis(150),
+        waiting_slice: Duration::from_millis(300),
         warm_up: Duration::from_millis(30),
         stage: Duration::from_secs(5),
         look_every: Duration::from_millis(50),
@@ -116,6 +154,7 @@ impl Effort {
     pub const QUICK: Self = Self {
         rounds: 7,
         slice: Duration::from_millis(40),
+        waiting_slice: Duration::from_millis(80),
         warm_up: Duration::from_millis(10),
         stage: Duration::from_secs(1),
         look_every: Duration::from_millis(10),
@@ -126,6 +165,7 @@ impl Effort {
     pub const TINY: Self = Self {
         rounds: 6,
         slice: Duration::from_millis(1),
+        waiting_slice: Duration::from_millis(2),
         warm_up: Duration::from_micros(200),
         stage: Duration::from_millis(60),
         look_every: Duration::from_millis(2),
@@ -159,6 +199,8 @@ pub struct Options {
     pub threads: Vec<usize>,
     /// Sides, by name; empty for all.
     pub only: Vec<String>,
+    /// Where databases are kept while they are measured; `None` for the system's temporary directory.
+    pub dir: Option<PathBuf>,
     /// Seed of everything random.
     pub seed: u64,
     /// Processors that this process may use.
@@ -175,6 +217,12 @@ impl Options {
     #[must_use]
     pub fn wants(&self, side: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|name| name == side)
+    }
+
+    /// Returns where databases are kept while they are measured.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        self.dir.clone().unwrap_or_else(std::env::temp_dir)
     }
 
     /// Returns the thread counts that the machine has processors for.
