@@ -80,14 +80,8 @@ const AFTER_CHECKPOINT: usize = 100;
 /// Bytes that are read at a time where bytes are merely read.
 const PIECE_BYTES: usize = 1 << 20;
 
-/// How many times the length of a stage a database gets to take a checkpoint by itself.
-const PATIENCE: u32 = 20;
-
-/// From one look at what is waited for to the next.
+/// From one look at the memory to the next.
 const LOOK: Duration = Duration::from_millis(1);
-
-/// How the name of a checkpoint's file begins and ends.
-const CHECKPOINT_FILE: (&str, &str) = ("checkpoint-", ".ckpt");
 
 /// Records per second that opening is to reach.
 const RECORDS_PER_SECOND: f64 = 1e6;
@@ -187,13 +181,16 @@ pub fn answer(options: &Options) -> Result<Answer, EngineError> {
     environment.disk = Medium::of(&options.directory());
     let mut samples = Campaign::new(options.seed);
     let mut scales = Scales::new();
-    let mut remarks = Vec::new();
     for records in &options.keys {
-        scales.insert(*records, measure(*records, options, &mut samples, &mut remarks)?);
+        scales.insert(*records, measure(*records, options, &mut samples)?);
     }
     let medium = Medium::of(&options.directory());
     let medium = medium.map_or_else(|| "an unknown device".to_owned(), |medium| medium.to_string());
-    remarks.insert(0, format!("Databases were on {medium}."));
+    let mut remarks = vec![format!("Databases were on {medium}.")];
+    for records in &options.keys {
+        let note = quiet::note(&samples, rests(*records));
+        remarks.push(format!("With {} records: {note}.", units::keys(*records as u64)));
+    }
     let is_side = |engine: &str| engine != OTHERS;
     let mut rows = rows(&samples);
     rows.retain(|row| is_side(&row.engine));
@@ -225,7 +222,6 @@ fn measure(
     records: usize,
     options: &Options,
     samples: &mut Campaign<Task>,
-    remarks: &mut Vec<String>,
 ) -> Result<BTreeMap<&'static str, Facts>, EngineError> {
     let title = format!("recovery, {} records", units::keys(records as u64));
     options.progress.say(&format!("{title}: writing"));
@@ -243,17 +239,7 @@ fn measure(
         );
     }
     if options.wants(CHECKPOINT) {
-        let patience = PATIENCE * options.effort.stage;
-        match Prepared::checkpoint(&parent, &names, patience)? {
-            Some(made) => {
-                prepared.insert(CHECKPOINT, made);
-            }
-            None => remarks.push(format!(
-                "The side `{CHECKPOINT}` is not there for {} records: the database took no checkpoint in {:.0} s.",
-                units::keys(records as u64),
-                patience.as_secs_f64()
-            )),
-        }
+        prepared.insert(CHECKPOINT, Prepared::checkpoint(&parent, &names)?);
     }
     let mut facts = BTreeMap::new();
     for (side, prepared) in &prepared {
@@ -301,29 +287,23 @@ impl Prepared {
         Self::finished(directory, names.len(), last)
     }
 
-    /// Writes the same with a checkpoint at the end, and some more puts after it. `None` if the database takes none.
-    fn checkpoint(parent: &Path, names: &KeySet, patience: Duration) -> Result<Option<Self>, EngineError> {
+    /// Writes the same with a checkpoint at the end, and some more puts after it.
+    fn checkpoint(parent: &Path, names: &KeySet) -> Result<Self, EngineError> {
         let Self {
             directory, mut last, ..
         } = Self::log(parent, names, names.len())?;
-        let builder = || Database::builder().path(directory.path()).durability(LOAD);
-        // Whatever log there is calls for a checkpoint.
-        let database = builder().checkpoint_bytes(Some(1)).open()?;
-        let deadline = Instant::now() + patience;
-        while !has_checkpoint(directory.path())? {
-            if Instant::now() >= deadline {
-                return Ok(None);
-            }
-            thread::sleep(LOOK);
-        }
-        drop(database);
-        let database = builder().checkpoint_bytes(None).open()?;
+        let database = Database::builder()
+            .path(directory.path())
+            .durability(LOAD)
+            .checkpoint_bytes(None)
+            .open()?;
+        database.checkpoint()?;
         let before = names.len() as u64;
         let after = (names.len() / AFTER_CHECKPOINT).max(1);
         put_in_turn(&database, names, before + 1..=before + after as u64, &mut last)?;
         database.shutdown()?;
         drop(database);
-        Self::finished(directory, after, last).map(Some)
+        Self::finished(directory, after, last)
     }
 
     fn finished(directory: TemporaryDirectory, records: usize, last: Vec<u64>) -> Result<Self, EngineError> {
@@ -487,15 +467,6 @@ fn files(directory: &Path) -> Result<Vec<PathBuf>, EngineError> {
     Ok(paths)
 }
 
-fn has_checkpoint(directory: &Path) -> Result<bool, EngineError> {
-    let (begins, ends) = CHECKPOINT_FILE;
-    let is_checkpoint = |path: &PathBuf| {
-        let name = path.file_name().and_then(std::ffi::OsStr::to_str);
-        name.is_some_and(|name| name.starts_with(begins) && name.ends_with(ends))
-    };
-    Ok(files(directory)?.iter().any(is_checkpoint))
-}
-
 /// Asks the kernel to drop the files of a directory from its cache. They were synced, so that it may.
 fn drop_from_cache(directory: &Path) -> Result<(), EngineError> {
     for path in files(directory)? {
@@ -517,7 +488,7 @@ fn drawn(
             return Figure::not_measurable(format!("{} was left out by --only", task.side));
         }
         if !samples.tasks().any(|known| known == task) {
-            return Figure::not_built(format!("{} was not made", task.side));
+            return Figure::not_measurable(format!("{} was not run", task.side));
         }
     }
     let quiet = tasks
@@ -657,13 +628,14 @@ mod tests {
     fn opening_is_held_to_what_was_put() {
         let parent = std::env::temp_dir();
         let names = KeySet::new(200, 1);
-        for keys in [200, 20] {
-            let mut prepared = Prepared::log(&parent, &names, keys).expect("there is room");
-            assert_eq!(prepared.last.len(), keys);
+        let log = |keys| Prepared::log(&parent, &names, keys).expect("there is room");
+        let checkpoint = Prepared::checkpoint(&parent, &names).expect("there is room");
+        for (mut prepared, keys, records) in [(log(200), 200, 200), (log(20), 20, 200), (checkpoint, 200, 2)] {
+            assert_eq!((prepared.last.len(), prepared.records), (keys, records));
             for cold in [false, true] {
                 let sample = prepared.open_once(&parent, &names, cold);
                 assert!(!is_wrong(&sample), "{:?}", sample.defect);
-                assert!(sample.rate > 0.0 && sample.operations == 200);
+                assert!(sample.rate > 0.0 && sample.operations == records as u64);
                 assert!(!is_wrong(&prepared.read_once(cold)));
             }
             let last = prepared.last.clone();
